@@ -1,0 +1,438 @@
+"""TokenStore: the one place where the heavy stage and the fast stage meet. docs/cache-format.md describes the files.
+
+While clips arrive, everything about a clip is chunked by the block (a batch of clips that one writer encodes and owns);
+`finish` rewrites the small arrays as one chunk each, because a store of 20,000 one-row chunks takes minutes to open.
+"""
+
+import errno
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from jaxtyping import Bool, Float16, Float32, Int, UInt8
+from zarr.codecs import Crc32cCodec
+
+from echolung.cache.key import Key, differences, key_digest
+from echolung.cache.tables import read_table, write_table
+from echolung.errors import InputError, RunError
+
+SCHEMA = 1
+"""Version of the layout; a store of another is refused, not guessed at."""
+
+PREVIEW_SHAPE = (8, 112, 112)
+
+CLIP_ARRAYS = ("complete", "pooled", "frames", "source_digest", "source_size", "source_mtime", "error")
+"""Small arrays with one entry a clip: chunked by block while they are written, one chunk once finished."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The dataset's table as it was at extraction, labels included, so that probing needs no videos.
+
+    Attributes:
+        dataset: the dataset's name.
+        videos: one row a video, as in the dataset's manifest.
+        tasks: task name -> plain fields of the task.
+    """
+
+    dataset: str
+    videos: pd.DataFrame
+    tasks: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Encoded clips of consecutive rows, on their way to disk.
+
+    A clip that could not be read has its reason in `errors` ("" for the rest); its tokens are ignored.
+    """
+
+    start: int
+    tokens: Float32[np.ndarray, "b n d"]
+    frames: Int[np.ndarray, "b t"]
+    previews: UInt8[np.ndarray, "b 8 112 112"]
+    digests: Sequence[str]
+    sizes: Sequence[int]
+    mtimes: Sequence[int]
+    errors: Sequence[str]
+
+
+class TokenStore:
+    """Tokens of the clips of one dataset under one key. Make one by `open` or `create`.
+
+    Attributes:
+        path: the folder.
+        group: the Zarr group, for whoever wants the raw arrays.
+    """
+
+    def __init__(self, path: Path, group: zarr.Group) -> None:
+        self.path = path
+        self.group = group
+
+    # ---- opening -----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls, path: Path | str, expect: Key | None = None, *, writing: bool = False, unfinished: bool = False
+    ) -> "TokenStore":
+        """Return the store at `path`.
+
+        Args:
+            path: the folder of the store.
+            expect: the key it must have; None takes whatever is there.
+            writing: open for an extraction to go on with, complete or not (what a killed one left over is cleared).
+            unfinished: do not mind a store whose extraction was stopped half-way.
+
+        Raises:
+            InputError: nothing there, another schema, another key (names the fields), or not complete.
+        """
+        path = Path(path)
+        if writing and path.is_dir():
+            _clear_leftovers(path)
+        try:
+            group = zarr.open_group(path, mode="r+" if writing else "r")
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            raise InputError(f"There is no token store at {path} (no Zarr group found).") from error
+        store = cls(path, group)
+        schema = group.attrs.get("schema_version")
+        if schema != SCHEMA:
+            raise InputError(
+                f"The store {path.name} has schema version {schema}, and this version of echolung reads {SCHEMA}. "
+                "Extract it again, or use the version that wrote it (attribute created_by)."
+            )
+        if expect is not None and (found := differences(store.key, expect)):
+            raise InputError(f"The store {path.name} was made with another key; {'; '.join(found)}.")
+        if not (writing or unfinished or store.finished):
+            done = int(store.group["complete"][:].sum()) if "complete" in store.group else 0
+            raise InputError(
+                f"The store {path.name} holds {done} of {store.clips} clips: its extraction was stopped half-way. "
+                "Run the same `echolung extract` again; it goes on where it stopped."
+            )
+        return store
+
+    @classmethod
+    def create(
+        cls,
+        path: Path | str,
+        key: Key,
+        rows: pd.DataFrame,
+        snapshot: Snapshot,
+        *,
+        tokens: int,
+        dim: int,
+        grid: tuple[int, int, int],
+        frames: int,
+        block: int,
+        preview: bool = True,
+        created_by: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> "TokenStore":
+        """Lay out an empty store for the clips in `rows` and return it, opened for writing.
+
+        Args:
+            path: a folder that does not exist yet.
+            key: everything that can change one number.
+            rows: one row a clip: video_id, patient, source, segment, view.
+            snapshot: the dataset's table and tasks.
+            tokens: tokens a clip.
+            dim: width of a token.
+            grid: (t, h, w) of the tokens; t·h·w = tokens.
+            frames: source frames a clip.
+            block: clips that are encoded and written together.
+            preview: keep small grey frames.
+            created_by: versions and the like; not part of the key.
+            attributes: what else to write among the group's attributes.
+
+        Raises:
+            InputError: the folder exists, or the disk has no room for it.
+        """
+        path = Path(path)
+        if path.exists():
+            raise InputError(f"There is something at {path} already.")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        n = len(rows)
+        _check_room(path.parent, n * (tokens * dim * 2 + (int(np.prod(PREVIEW_SHAPE)) if preview else 0)))
+        # Built beside its place and moved there whole, so that a store is never half laid out.
+        building = path.with_name(path.name + ".building")
+        shutil.rmtree(building, ignore_errors=True)
+        group = zarr.create_group(building)
+        shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...], Any, Any]] = {
+            "tokens": ((n, tokens, dim), (1, tokens, dim), "float16", np.nan),
+            "pooled": ((n, dim), (block, dim), "float32", np.nan),
+            "complete": ((n,), (block,), "bool", False),
+            "frames": ((n, frames), (block, frames), "int32", -1),
+            "source_digest": ((n,), (block,), str, ""),
+            "source_size": ((n,), (block,), "int64", -1),
+            "source_mtime": ((n,), (block,), "int64", -1),
+            "error": ((n,), (block,), str, ""),
+        }
+        if preview:
+            shapes["preview"] = ((n, *PREVIEW_SHAPE), (block, *PREVIEW_SHAPE), "uint8", 0)
+        for name, (shape, chunks, dtype, fill) in shapes.items():
+            _array(group, name, shape, chunks, dtype, fill)
+        write_table(group.create_group("rows"), rows.reset_index(drop=True))
+        _write_snapshot(group, "manifest", snapshot)
+        group.attrs.update(
+            {
+                **(attributes or {}),
+                "schema_version": SCHEMA,
+                "key": key,
+                "key_digest": key_digest(key),
+                "token_grid": list(grid),
+                "block": block,
+                "finished": False,
+                "created_by": {**(created_by or {}), "at": datetime.now(UTC).isoformat(timespec="seconds")},
+            }
+        )
+        building.rename(path)
+        return cls.open(path, writing=True)
+
+    # ---- reading -----------------------------------------------------------------------------------------------------
+
+    @property
+    def key(self) -> Key:
+        """Everything that can change one number in the store."""
+        return self.group.attrs["key"]  # type: ignore[return-value]
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """(t, h, w) of a clip's tokens."""
+        return tuple(self.group.attrs["token_grid"])  # type: ignore[arg-type, return-value]
+
+    @property
+    def clips(self) -> int:
+        """Number of rows, unreadable ones included."""
+        return self.group["tokens"].shape[0]
+
+    @property
+    def token_shape(self) -> tuple[int, int]:
+        """(tokens a clip, dim)."""
+        return self.group["tokens"].shape[1:]
+
+    @property
+    def block(self) -> int:
+        """Clips that are encoded and written together."""
+        return int(self.group.attrs["block"])  # type: ignore[arg-type]
+
+    @property
+    def finished(self) -> bool:
+        """Whether every clip is encoded or known to be unreadable."""
+        return bool(self.group.attrs["finished"])
+
+    @cached_property
+    def rows(self) -> pd.DataFrame:
+        """One row a clip: video_id, patient, source, segment, view."""
+        return read_table(self.group["rows"])
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The dataset's table and tasks as they were at extraction."""
+        group = self.group["manifest"]
+        return Snapshot(group.attrs["dataset"], read_table(group), dict(group.attrs["tasks"]))
+
+    @cached_property
+    def complete(self) -> Bool[np.ndarray, " clips"]:
+        """Which clips have their tokens on disk."""
+        return self.group["complete"][:]
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """video_id -> why it could not be read."""
+        errors = self.group["error"][:]
+        return {self.rows["video_id"][i]: str(errors[i]) for i in np.flatnonzero(errors != "")}
+
+    def tokens(self, rows: Int[np.ndarray, " n"] | Sequence[int]) -> Float16[np.ndarray, "n tokens dim"]:
+        """Return the tokens of the clips in `rows` (any order); a clip not on disk or damaged is an error, never zeros."""
+        return self._read("tokens", rows)
+
+    def pooled(self, rows: Int[np.ndarray, " n"] | Sequence[int]) -> Float32[np.ndarray, "n dim"]:
+        """Return the mean over tokens of the clips in `rows`."""
+        return self._read("pooled", rows)
+
+    def previews(self, rows: Int[np.ndarray, " n"] | Sequence[int]) -> UInt8[np.ndarray, "n 8 112 112"]:
+        """Return small grey frames of the clips in `rows`; InputError where the store was made without."""
+        if "preview" not in self.group:
+            raise InputError(f"The store {self.path.name} was made with --no-preview.")
+        return self._read("preview", rows)
+
+    def _read(self, name: str, rows: Int[np.ndarray, " n"] | Sequence[int]) -> np.ndarray:
+        wanted = np.asarray(rows, np.int64)
+        if (absent := wanted[~self.complete[wanted]]).size:
+            video = self.rows["video_id"][int(absent[0])]
+            raise InputError(f"{self.path.name}: {absent.size} of the clips asked for hold no {name} (first: {video}).")
+        array = self.group[name]
+        try:
+            if len(wanted) and np.array_equal(wanted, np.arange(wanted[0], wanted[0] + len(wanted))):
+                return array[int(wanted[0]) : int(wanted[0]) + len(wanted)]
+            return array.oindex[wanted]
+        except (ValueError, RuntimeError) as error:  # a checksum that does not match, a chunk cut short
+            raise RunError(f"{self.path.name}: the array {name} is damaged on disk ({error}).") from error
+
+    # ---- writing -----------------------------------------------------------------------------------------------------
+
+    def write(self, block: Block) -> None:
+        """Write one block: tokens first, `complete` last, so that a killed writer leaves no clip that claims too much.
+
+        Raises:
+            RunError: the disk is full, or a token is not finite or overflows float16 (±65504).
+        """
+        span = slice(block.start, block.start + len(block.tokens))
+        good = np.asarray([not error for error in block.errors])
+        tokens, pooled = block.tokens[good], np.full((len(good), block.tokens.shape[2]), np.nan, np.float32)
+        pooled[good] = tokens.mean(axis=1, dtype=np.float64)
+        half = self._to_float16(tokens, block.start)
+        self._guard_disk(lambda: self._write_arrays(block, span, good, half, pooled))
+        self.__dict__.pop("complete", None)
+
+    def _write_arrays(self, block: Block, span: slice, good: np.ndarray, half: np.ndarray, pooled: np.ndarray) -> None:
+        for row, tokens in zip(np.arange(span.start, span.stop)[good], half, strict=True):
+            self.group["tokens"][int(row)] = tokens
+        if "preview" in self.group:
+            self.group["preview"][span] = block.previews
+        values = {
+            "pooled": pooled,
+            "frames": block.frames,
+            "source_digest": np.asarray(block.digests, object),
+            "source_size": np.asarray(block.sizes),
+            "source_mtime": np.asarray(block.mtimes),
+            "error": np.asarray(block.errors, object),
+            "complete": good,
+        }
+        for name, value in values.items():
+            self.group[name][span] = value
+
+    def _to_float16(self, tokens: Float32[np.ndarray, "b n d"], start: int) -> Float16[np.ndarray, "b n d"]:
+        with np.errstate(over="ignore"):
+            half = tokens.astype(np.float16)
+        if not np.isfinite(half).all():
+            row = start + int(np.flatnonzero(~np.isfinite(half).all(axis=(1, 2)))[0])
+            raise RunError(
+                f"The encoder gave a token that float16 cannot hold (not a number, or beyond ±65504) for "
+                f"{self.rows['video_id'][row]}. Nothing was written for its block; check the checkpoint."
+            )
+        return half
+
+    def unfinished_blocks(self) -> list[int]:
+        """Return the start rows of the blocks in which a clip is neither complete nor known to be unreadable."""
+        open_rows = ~(self.complete | (self.group["error"][:] != ""))
+        return [start for start in range(0, self.clips, self.block) if open_rows[start : start + self.block].any()]
+
+    def reopen(self, rows: Int[np.ndarray, " n"]) -> None:
+        """Mark clips as still to be encoded: their source changed, or is to be tried again."""
+        complete, error = self.complete.copy(), self.group["error"][:]
+        complete[rows], error[rows] = False, ""
+        self.group.attrs["finished"] = False
+        self.group["complete"][:] = complete
+        self.group["error"][:] = error
+        self.__dict__.pop("complete", None)
+
+    def record_mtimes(self, mtimes: Int[np.ndarray, " clips"]) -> None:
+        """Write when each clip's source last changed: of files that were touched, and whose content is still the same."""
+        self.group["source_mtime"][:] = mtimes
+
+    def replace_snapshot(self, snapshot: Snapshot) -> None:
+        """Exchange the dataset's table: labels were corrected, a column was added."""
+        _write_snapshot(self.group, "manifest.new", snapshot)
+        _swap(self.path, "manifest")
+        self.__dict__.pop("snapshot", None)
+
+    def finish(self) -> None:
+        """Rewrite the small arrays as one chunk each and mark the store finished. Does nothing to one that is."""
+        if self.finished:
+            return
+        if self.unfinished_blocks():
+            raise RunError(f"{self.path.name}: {len(self.unfinished_blocks())} blocks are not written yet.")
+        self._guard_disk(self._compact)
+        self.group.attrs["finished"] = True
+
+    def _compact(self) -> None:
+        for name in CLIP_ARRAYS:
+            array = self.group[name]
+            fill = array.metadata.fill_value
+            dtype = str if array.dtype.kind in "TUO" else array.dtype
+            whole = _array(self.group, name + ".new", array.shape, array.shape, dtype, fill)
+            whole[:] = array[:]
+            _swap(self.path, name)
+
+    def _guard_disk(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            done = int(self.group["complete"][:].sum())
+            raise RunError(
+                f"The disk is full: {self.path.name} stopped at {done} of {self.clips} clips, which are safe. Free some "
+                "space and run the same command again; it goes on where it stopped."
+            ) from error
+
+
+def copy_clips(source: TokenStore, target: TokenStore) -> int:
+    """Copy into the empty `target` the complete clips that `source` has of the same video, segment and view; return how many.
+
+    Both must have the same key: this is how a store grows when its dataset does.
+    """
+    identity = ["video_id", "segment", "view"]
+    at = {tuple(row): i for i, row in enumerate(source.rows[identity].itertuples(index=False)) if source.complete[i]}
+    pairs = [(at.get(tuple(row)), i) for i, row in enumerate(target.rows[identity].itertuples(index=False))]
+    pairs = [(a, b) for a, b in pairs if a is not None]
+    names = ["tokens", *(["preview"] if {"preview"} <= set(source.group) & set(target.group) else [])]
+    for old, new in pairs:
+        for name in names:
+            target.group[name][new] = source.group[name][old]
+    old_rows, new_rows = np.array([p[0] for p in pairs], int), np.array([p[1] for p in pairs], int)
+    for name in sorted(CLIP_ARRAYS, key=lambda name: name == "complete"):  # `complete` last, as ever
+        values = target.group[name][:]
+        values[new_rows] = source.group[name][:][old_rows]
+        target.group[name][:] = values
+    target.__dict__.pop("complete", None)
+    return len(pairs)
+
+
+def _array(group: zarr.Group, name: str, shape: Any, chunks: Any, dtype: Any, fill: Any) -> Any:
+    chunks = tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True))
+    # Tokens barely compress (4-19 %), and without a checksum a flipped bit reads back without a word.
+    return group.create_array(
+        name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill, compressors=[Crc32cCodec()]
+    )
+
+
+def _write_snapshot(group: zarr.Group, name: str, snapshot: Snapshot) -> None:
+    table = group.create_group(name)
+    write_table(table, snapshot.videos.reset_index(drop=True))
+    table.attrs.update({"dataset": snapshot.dataset, "tasks": snapshot.tasks})
+
+
+def _swap(path: Path, name: str) -> None:
+    """Put `name.new` in the place of `name`; a kill in between is put right by `_clear_leftovers`."""
+    old = path / f"{name}.old"
+    (path / name).rename(old)
+    (path / f"{name}.new").rename(path / name)
+    shutil.rmtree(old)
+
+
+def _clear_leftovers(path: Path) -> None:
+    for partial in path.glob("**/*.partial"):
+        partial.unlink()
+    for new in path.glob("*.new"):
+        place = path / new.name.removesuffix(".new")
+        # The old one is only moved away once the new one is whole.
+        shutil.rmtree(new) if place.exists() else new.rename(place)
+    for old in path.glob("*.old"):
+        shutil.rmtree(old)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed * 1.02 > free:
+        raise InputError(
+            f"The store needs {needed / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free. Free some space, or name "
+            "another place with --store."
+        )

@@ -1,0 +1,43 @@
+"""A pandas table <-> a Zarr group with one array a column, so that any Zarr reader sees the same columns."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import zarr
+from zarr.codecs import Crc32cCodec
+
+
+def write_table(group: zarr.Group, table: pd.DataFrame) -> None:
+    """Write each column as an array of strings, float64, int64 or bool; the column order goes to the group's attributes."""
+    for name in table.columns:
+        values = _values(table[name])
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            chunks=(max(len(values), 1),),
+            dtype=str if values.dtype == object else values.dtype,
+            compressors=[Crc32cCodec()],
+        )
+        array[:] = values
+    group.attrs["columns"] = list(table.columns)
+
+
+def read_table(group: zarr.Group) -> pd.DataFrame:
+    """Return the table that `write_table` wrote."""
+    columns: Any = group.attrs["columns"]
+    return pd.DataFrame({name: _plain(group[name][:]) for name in columns})
+
+
+def _values(column: "pd.Series[Any]") -> np.ndarray:
+    if pd.api.types.is_bool_dtype(column):
+        return column.to_numpy(bool)
+    if pd.api.types.is_integer_dtype(column) and not column.isna().any():
+        return column.to_numpy(np.int64)
+    if pd.api.types.is_numeric_dtype(column):
+        return column.to_numpy(np.float64, na_value=np.nan)
+    return column.astype(object).where(column.notna(), "").map(str).to_numpy(object)
+
+
+def _plain(values: np.ndarray) -> np.ndarray:
+    return values.astype(object) if values.dtype.kind in "TUO" else values

@@ -1,0 +1,78 @@
+"""The root command, and what a person sees when something is wrong. Imports nothing heavy: --help answers at once."""
+
+import errno
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from echolung.cli import cache, data, demo, extract, probe
+from echolung.cli.console import complain
+from echolung.errors import EcholungError
+
+app = typer.Typer(
+    name="echolung",
+    help="Encode every ultrasound clip once on a GPU, then ask as many honest questions as you like on a laptop.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+app.command("demo")(demo.demo)
+app.add_typer(data.app, name="data")
+app.command("extract")(extract.extract)
+app.command("probe")(probe.probe)
+app.add_typer(cache.app, name="cache")
+
+_debug = bool(os.environ.get("ECHOLUNG_DEBUG"))
+
+
+def _version(shown: bool) -> None:
+    if shown:
+        from echolung import __version__
+
+        typer.echo(f"echolung {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Encode every ultrasound clip once on a GPU, then ask as many honest questions as you like on a laptop."""
+    global _debug
+    _debug = _debug or debug
+
+
+def main() -> None:
+    """Run the command line; errors come as one paragraph, and as exit code 2 (bad input) or 1 (a run that failed)."""
+    try:
+        app()
+    except EcholungError as error:
+        _leave(error, str(error), error.exit_code)
+    except KeyboardInterrupt as error:
+        _leave(error, "Stopped. What is on disk is safe; the same command goes on where it stopped.", 130)
+    except OSError as error:
+        _leave(error, *_operating_system(error))
+    except Exception as error:
+        _leave(error, f"Something unexpected went wrong ({type(error).__name__}: {error}). --debug shows where.", 1)
+
+
+def _leave(error: BaseException, text: str, code: int) -> None:
+    if _debug:
+        raise error
+    complain(text)
+    sys.exit(code)
+
+
+def _operating_system(error: OSError) -> tuple[str, int]:
+    where = f" ({error.filename})" if error.filename else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"The disk is full{where}. Free some space and run the same command again; what was written is safe.", 1
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"Not allowed to write or read there{where}. Set ECHOLUNG_HOME to a folder that can be written to.", 2
+    return f"{error.strerror or error}{where}", 1

@@ -1,0 +1,171 @@
+"""`echolung data …`: what is supported, what is on disk and wrong with it, phantoms."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from echolung.cli import options
+from echolung.cli.console import out, print_json, say, steps
+from echolung.errors import InputError
+
+if TYPE_CHECKING:
+    from echolung.clips.check import Check
+    from echolung.datasets import Manifest
+
+app = typer.Typer(
+    help="Datasets: what is supported, what is on disk and wrong with it, phantoms.", no_args_is_help=True
+)
+
+
+@app.command("list")
+def list_datasets(as_json: options.Json = False) -> None:
+    """List the supported datasets, and which of them are under ECHOLUNG_HOME."""
+    from rich.table import Table
+
+    from echolung.datasets import DATASETS
+    from echolung.settings import home
+
+    rows = [
+        {
+            "name": name,
+            "what": dataset.title,
+            "tasks": list(dataset.tasks),
+            "licence": dataset.licence,
+            "here": (home() / "data" / name).exists(),
+        }
+        for name, dataset in DATASETS.items()
+    ]
+    if as_json:
+        print_json(rows)
+        return
+    table = Table("dataset", "what", "tasks", "licence", "at home", title="Datasets")
+    for row in rows:
+        table.add_row(row["name"], row["what"], ", ".join(row["tasks"]), row["licence"], "yes" if row["here"] else "–")
+    out().print(table)
+    say(f"At home means under {home() / 'data'}; --data names any other place.")
+
+
+@app.command("check")
+def check(
+    dataset: Annotated[str, typer.Argument(help="A name from `echolung data list`, or a CSV.")],
+    data: options.Data = None,
+    transducer: options.Transducer = None,
+    kind: options.Kind = None,
+    drop_unlabelled: options.DropUnlabelled = False,
+    decoder: options.Decoder = "auto",
+    workers: options.Workers = None,
+    time_limit: options.TimeLimit = 120.0,
+    as_json: options.Json = False,
+) -> None:
+    """Open every video and say what is there, what cannot be read, and what is there twice."""
+    from echolung.clips.check import check_videos
+
+    manifest, _ = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled)
+    with steps(f"checking {manifest.name}", "videos", len(manifest.videos)) as bar:
+        found = check_videos(
+            manifest, decoder=decoder, workers=workers, time_limit=time_limit, advance=lambda: bar.advance(1)
+        )
+    readable = len(manifest.videos) - len(found.unreadable)
+    if as_json:
+        print_json(_facts(manifest, found))
+    else:
+        _show(manifest, found)
+    if not readable:
+        raise InputError(f"Not one of the {len(manifest.videos)} videos of {manifest.name} can be read.")
+
+
+@app.command("phantom")
+def phantom(
+    folder: Annotated[Path | None, typer.Argument(help="Where to; default ECHOLUNG_HOME/data/phantom-lung.")] = None,
+    videos: Annotated[int, typer.Option(help="Number of videos.", min=1)] = 24,
+    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    frames: Annotated[int, typer.Option(help="Frames a video.", min=1)] = 32,
+    size: Annotated[int, typer.Option(help="Height and width, pixels.", min=32)] = 128,
+) -> None:
+    """Write synthetic lung clips in the layout of the dataset phantom-lung."""
+    from echolung.datasets import phantom_lung
+    from echolung.settings import home, make_folder
+
+    folder = make_folder(folder or home() / "data" / "phantom-lung")
+    with steps("phantoms", "videos", videos) as bar:
+        phantom_lung.write(folder, videos=videos, seed=seed, frames=frames, size=size, progress=bar.advance)
+    say(f"Wrote {videos} videos to {folder}.")
+
+
+def _facts(manifest: "Manifest", found: "Check") -> dict[str, Any]:
+    return {
+        "dataset": manifest.name,
+        "videos": len(manifest.videos),
+        "patients": _count(manifest, "patient"),
+        "sources": _count(manifest, "source"),
+        "tasks": {name: _per_class(manifest, name) for name, task in manifest.tasks.items() if task.classes},
+        "unreadable": found.unreadable,
+        "duplicates": found.duplicates,
+        "same_frames": found.same_frames,
+        "notes": list(manifest.notes),
+    }
+
+
+def _show(manifest: "Manifest", found: "Check") -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = out()
+    patients, sources = _count(manifest, "patient"), _count(manifest, "source")
+    console.print(
+        f"[bold]{manifest.name}[/]: {len(manifest.videos)} videos, {patients or 'unknown'} patients, "
+        f"{sources or 'unknown'} sources"
+    )
+    for name, task in manifest.tasks.items():
+        if not task.classes:
+            values = manifest.videos[task.column].astype(float)
+            console.print(f"  {name}: {values.notna().sum()} videos, {values.min():g} to {values.max():g}")
+            continue
+        table = Table(title=f"{name}{' (ordinal)' if task.ordinal else ''}", title_justify="left")
+        for column in ("class", "videos", "patients", "sources"):
+            table.add_column(column, justify="left" if column == "class" else "right")
+        for label, counts in _per_class(manifest, name).items():
+            table.add_row(
+                label, *(str(counts[unit]) if counts[unit] else "–" for unit in ("videos", "patients", "sources"))
+            )
+        console.print(table)
+    videos = found.videos.dropna(subset=["frames"])
+    if len(videos):
+        fps = videos["fps"][videos["fps"] > 0]
+        rates = (
+            f"{fps.round(1).nunique()} frame rates from {fps.min():.3g} to {fps.max():.3g}" if len(fps) else "no clock"
+        )
+        console.print(
+            f"Frames {videos['frames'].min():.0f} to {videos['frames'].max():.0f} (median {videos['frames'].median():.0f}), "
+            f"width {videos['width'].min():.0f} to {videos['width'].max():.0f} px, {rates}"
+        )
+    for note in manifest.notes:
+        console.print(f"[yellow]note[/] {escape(note)}")
+    for name, reason in found.unreadable.items():
+        console.print(f"[red]unreadable[/] {escape(name)}: {escape(reason)}")
+    for title, groups in (("equal files", found.duplicates), ("equal frames in different files", found.same_frames)):
+        for names in groups:
+            console.print(f"[yellow]{title}[/] {escape(', '.join(names))}")
+    if not (found.unreadable or found.duplicates or found.same_frames):
+        console.print("[green]Every video can be read, and none is there twice.[/]")
+
+
+def _count(manifest: "Manifest", column: str) -> int:
+    return len(set(manifest.videos[column].fillna("").astype(str)) - {""})
+
+
+def _per_class(manifest: "Manifest", task: str) -> dict[str, dict[str, int]]:
+    column = manifest.videos[manifest.tasks[task].column].astype(str)
+    counts = Counter(column)
+    return {
+        label: {
+            "videos": counts[label],
+            **{
+                f"{unit}s": len(set(manifest.videos[unit].fillna("").astype(str)[column == label]) - {""})
+                for unit in ("patient", "source")
+            },
+        }
+        for label in manifest.tasks[task].classes
+    }

@@ -1,0 +1,135 @@
+"""`echolung extract`: dataset × encoder -> token store."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from echolung.cli import options
+from echolung.cli.console import out, print_json, say, steps
+from echolung.errors import InputError
+
+if TYPE_CHECKING:
+    from echolung.cache import TokenStore
+    from echolung.extraction import ExtractionPlan
+
+
+def extract(
+    dataset: Annotated[str, typer.Option(help="A name from `echolung data list`, or a CSV.")],
+    data: options.Data = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="random:vit_small, a checkpoint, vjepa2-vitl, timm:NAME@FILE, python:module:Class, …"),
+    ] = None,
+    segments: Annotated[int, typer.Option(help="Windows a video, evenly spaced.")] = 2,
+    frames: Annotated[int, typer.Option(help="Frames a window.")] = 16,
+    stride: Annotated[int, typer.Option(help="Source frames from one frame of a window to the next.")] = 1,
+    fps: Annotated[
+        float | None, typer.Option(help="Count in time, not in frames: frames a second of a window.")
+    ] = None,
+    size: Annotated[int, typer.Option(help="Height and width of the crop, pixels.")] = 224,
+    views: Annotated[int, typer.Option(help="Random views beside the fixed one, for training.")] = 0,
+    store: Annotated[Path | None, typer.Option(help="Where to write; default under ECHOLUNG_HOME/stores.")] = None,
+    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1.")] = "auto",
+    precision: Annotated[str, typer.Option(help="auto (bfloat16 on a GPU), float32 or bfloat16.")] = "auto",
+    batch: Annotated[int | None, typer.Option(help="Clips encoded together; default what fits.", min=1)] = None,
+    preview: Annotated[bool, typer.Option(help="Keep small grey frames; off for data that must not leave.")] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="An unreadable video ends the run.")] = False,
+    rehash: Annotated[bool, typer.Option("--rehash", help="Compare sources by content, not size and time.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Try videos again that could not be read.")] = False,
+    transducer: options.Transducer = None,
+    kind: options.Kind = None,
+    drop_unlabelled: options.DropUnlabelled = False,
+    decoder: options.Decoder = "auto",
+    workers: options.Workers = None,
+    time_limit: options.TimeLimit = 120.0,
+    as_json: options.Json = False,
+) -> None:
+    """Encode every clip of a dataset once, into a token store. Run again, it does only what is missing."""
+    from echolung.clips.plan import ClipPlan
+    from echolung.encoders.identity import default_encoder, identify
+    from echolung.extraction import make_plan
+    from echolung.extraction.sources import finished_store
+
+    manifest, key_options = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled)
+    for note in manifest.notes:
+        say(f"note: {note}")
+    if encoder is None:
+        encoder = default_encoder()
+        if encoder is None:
+            raise InputError(
+                "No --encoder was named and no checkpoint is under ECHOLUNG_HOME/checkpoints. Untrained weights, for a "
+                "baseline or a try: --encoder random:vit_small."
+            )
+        say(f"Encoder: {encoder} (the newest checkpoint)")
+    clips = ClipPlan(segments, frames, stride, fps, size, views)
+    plan = make_plan(
+        manifest, identify(encoder), clips, decoder=decoder, precision=precision, options=key_options, path=store
+    )
+    if (done := finished_store(plan, rehash, retry)) is not None:
+        say(f"{done.path.name} is complete; nothing to do.")
+    else:
+        done = _run(plan, device, batch, workers, preview, strict, rehash, retry, time_limit)
+    _show(done, as_json)
+
+
+def _run(
+    plan: "ExtractionPlan",
+    device: str,
+    batch: int | None,
+    workers: int | None,
+    preview: bool,
+    strict: bool,
+    rehash: bool,
+    retry: bool,
+    time_limit: float,
+) -> "TokenStore":
+    from echolung.extraction.run import Progress, extract
+
+    with steps(f"extracting {plan.manifest.name}", "clips") as bar:
+        progress = Progress(bar.start, bar.advance, bar.log)
+        store = extract(
+            plan,
+            device=device,
+            batch=batch,
+            workers=workers,
+            preview=preview,
+            strict=strict,
+            rehash=rehash,
+            retry=retry,
+            time_limit=time_limit,
+            progress=progress,
+        )
+    seconds = progress.seconds
+    rest = seconds["all"] - seconds["decode"] - seconds["encode"]
+    say(
+        f"{seconds['all']:.0f} s: {seconds['encode']:.0f} s in the encoder, {seconds['decode']:.0f} s waiting for frames, "
+        f"{rest:.0f} s for the rest (start-up included)."
+    )
+    return store
+
+
+def _show(store: "TokenStore", as_json: bool) -> None:
+    tokens, dim = store.token_shape
+    failures = store.failures
+    facts: dict[str, Any] = {
+        "store": str(store.path),
+        "clips": store.clips,
+        "complete": int(store.complete.sum()),
+        "tokens": tokens,
+        "dim": dim,
+        "grid": list(store.grid),
+        "bytes": int(store.complete.sum()) * tokens * dim * 2,
+        "unreadable": failures,
+    }
+    if as_json:
+        print_json(facts)
+        return
+    t, h, w = store.grid
+    console = out()
+    console.print(
+        f"[bold]{store.path.name}[/]\n{facts['complete']} of {store.clips} clips, {tokens} tokens ({t} × {h} × {w}) of {dim} "
+        f"numbers each, {facts['bytes'] / 1e6:.0f} MB"
+    )
+    for name, reason in failures.items():
+        console.print(f"[red]unreadable[/] {name}: {reason}", markup=True)

@@ -1,0 +1,88 @@
+"""Options that several commands share, and what stands in for those not given."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from echolung.cli.console import say
+from echolung.errors import InputError
+
+if TYPE_CHECKING:
+    from echolung.cache import TokenStore
+    from echolung.datasets import Manifest
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Where the dataset is; default ECHOLUNG_HOME/data/<name>.")]
+Transducer = Annotated[str | None, typer.Option(help="pocus: convex (default) or linear.")]
+Kind = Annotated[
+    list[str] | None, typer.Option("--kind", help="table: COLUMN=classification|regression|ordinal|ignore; repeatable.")
+]
+DropUnlabelled = Annotated[bool, typer.Option("--drop-unlabelled", help="table: leave videos without a label out.")]
+Decoder = Annotated[str, typer.Option(help="auto (decord for MP4 and AVI, PyAV for the rest), av or decord.")]
+Workers = Annotated[int | None, typer.Option(help="Decoding processes; default one a core.", min=1)]
+TimeLimit = Annotated[float, typer.Option(help="Seconds that decoding one video may take.", min=1)]
+
+
+def open_dataset(
+    name: str, data: Path | None, transducer: str | None, kind: list[str] | None, drop_unlabelled: bool
+) -> "tuple[Manifest, dict[str, Any]]":
+    """Return the manifest and the options that belong to a store's key; a CSV's path stands for `table`."""
+    from echolung.datasets import load_manifest
+
+    if name.lower().endswith(".csv"):
+        name, data = "table", Path(name)
+    options: dict[str, Any] = {"transducer": transducer} if transducer else {}
+    labels: dict[str, Any] = {"missing_labels": "drop"} if drop_unlabelled else {}
+    if kind:
+        labels["kinds"] = _kinds(kind)
+    return load_manifest(name, data, **options, **labels), options
+
+
+def labelled_manifest(store: "TokenStore", labels: Path, kind: list[str] | None) -> "Manifest":
+    """Return the dataset's table as the store keeps it, with the labels of a CSV added."""
+    from echolung.datasets.labels import add_labels
+    from echolung.evaluation.data import manifest_of
+
+    return add_labels(manifest_of(store.snapshot), labels, _kinds(kind or []))
+
+
+def _kinds(items: list[str]) -> dict[str, str]:
+    if malformed := [item for item in items if "=" not in item]:
+        raise InputError(f"--kind {malformed[0]} must be COLUMN=KIND, such as --kind covid=classification.")
+    return dict(item.split("=", 1) for item in items)
+
+
+def pick_store(path: Path | None, dataset: str | None, encoder: str | None) -> "TokenStore":
+    """Return the store asked for, or the only one that fits; says which it took.
+
+    Raises:
+        InputError: none fits, several do, or its extraction was stopped half-way.
+    """
+    from echolung.cache import TokenStore
+    from echolung.settings import home
+
+    if path is not None:
+        return TokenStore.open(path)
+    folder = home() / "stores"
+    found = {
+        p: TokenStore.open(p, unfinished=True) for p in sorted(folder.glob("*.zarr")) if (p / "zarr.json").is_file()
+    }
+    fitting = [
+        p
+        for p, store in found.items()
+        if (dataset is None or store.snapshot.dataset == dataset)
+        and (encoder is None or encoder in str(store.group.attrs.get("encoder")))
+    ]
+    wanted = " ".join(f"{k} {v}" for k, v in (("of dataset", dataset), ("by encoder", encoder)) if v)
+    if not fitting:
+        there = f"; there are: {', '.join(p.name for p in found)}" if found else ""
+        raise InputError(
+            f"There is no token store {wanted or 'yet'} under {folder}{there}. Make one: "
+            f"echolung extract --dataset {dataset or 'NAME'} --encoder ENCODER."
+        )
+    if len(fitting) > 1:
+        names = "\n  ".join(p.name for p in fitting)
+        raise InputError(f"Several stores fit; choose by --dataset, --encoder or --store:\n  {names}")
+    say(f"Store: {fitting[0].name}")
+    return TokenStore.open(fitting[0])

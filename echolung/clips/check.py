@@ -1,0 +1,102 @@
+"""Opening every video of a dataset once: what can be read, what cannot and why, what is there twice."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from echolung.clips.decode import decode_chosen
+from echolung.clips.workers import TIME_LIMIT, run_in_workers, source_digest
+from echolung.datasets import Manifest
+from echolung.errors import DecodeError
+
+COMPARED_FRAMES = 8
+"""Frames whose pixels, with the number of frames, tell whether two files show the same video."""
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What one video is: frames, pixels, frames a second (0 where it has no clock), digests of its bytes and its pixels."""
+
+    frames: int
+    height: int
+    width: int
+    fps: float
+    digest: str
+    pixels: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """What opening every video of a dataset showed.
+
+    Attributes:
+        videos: the manifest's rows with frames, height, width, fps of each readable one.
+        unreadable: video_id -> reason.
+        duplicates: groups of video_ids whose files are equal byte for byte.
+        same_frames: groups of video_ids whose files differ and whose frames do not.
+    """
+
+    videos: pd.DataFrame
+    unreadable: dict[str, str]
+    duplicates: list[list[str]]
+    same_frames: list[list[str]]
+
+
+def inspect_video(path: Path, decoder: str) -> VideoFacts:
+    """Return the facts of the video at `path`; DecodeError where it cannot be read."""
+    clock: list[Float[np.ndarray, " t"]] = []
+
+    def choose(times: Float[np.ndarray, " t"]) -> Int[np.ndarray, " k"]:
+        clock.append(times)
+        return np.linspace(0, len(times) - 1, COMPARED_FRAMES).round().astype(int)
+
+    frames, _ = decode_chosen(path, choose, decoder)
+    times = clock[0]
+    span = times[-1] - times[0] if len(times) > 1 else 0.0
+    fps = (len(times) - 1) / span if span > 0 else 0.0
+    pixels = hashlib.sha256(f"{len(times)}".encode() + frames.tobytes()).hexdigest()
+    return VideoFacts(len(times), *frames.shape[1:3], float(fps), source_digest(path), pixels)
+
+
+def check_videos(
+    manifest: Manifest,
+    *,
+    decoder: str = "auto",
+    workers: int | None = None,
+    time_limit: float = TIME_LIMIT,
+    advance: Callable[[], None] = lambda: None,
+) -> Check:
+    """Open every video in worker processes and return what was found; `advance` is called after each."""
+    facts: dict[str, VideoFacts] = {}
+    unreadable: dict[str, str] = {}
+    names = manifest.videos["video_id"].tolist()
+
+    def arguments(row: int) -> tuple[Path, str]:
+        return manifest.file(row), decoder
+
+    for row, result in run_in_workers(inspect_video, range(len(names)), arguments, workers, time_limit):
+        if isinstance(result, DecodeError):
+            unreadable[names[row]] = str(result)
+        else:
+            facts[names[row]] = result
+        advance()
+    columns = {
+        field: [getattr(facts.get(n), field, np.nan) for n in names] for field in ("frames", "height", "width", "fps")
+    }
+    duplicates = _groups({name: fact.digest for name, fact in facts.items()})
+    same = _groups({name: fact.pixels for name, fact in facts.items()})
+    return Check(
+        manifest.videos.assign(**columns), unreadable, duplicates, [group for group in same if group not in duplicates]
+    )
+
+
+def _groups(digests: dict[str, str]) -> list[list[str]]:
+    by_digest: dict[str, list[str]] = {}
+    for name, digest in digests.items():
+        by_digest.setdefault(digest, []).append(name)
+    return [names for names in by_digest.values() if len(names) > 1]

@@ -1,0 +1,187 @@
+"""A video file -> its frames. Always every frame in order, then index: seeking returns shifted frames without a word.
+
+On the MPEG program streams of POCUS, all of one class, every library's seek is wrong; docs/protocol.md has the figures.
+"""
+
+import re
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+from echolung.errors import DecodeError, EcholungError, InputError
+
+Choose = Callable[[Float[np.ndarray, " t"]], Int[np.ndarray, " k"]]
+"""Frame times in seconds -> indices of the frames wanted."""
+
+DECORD_SUFFIXES = (".mp4", ".avi")
+"""Containers that decord reads right when read from the start; it cannot read GIF and pads edit-list MOV with copies."""
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+
+BLOCK = 32
+"""Frames that decord hands over at once: bounds the memory of a long video."""
+
+
+def decode(path: Path | str, decoder: str = "auto") -> UInt8[np.ndarray, "t h w 3"]:
+    """Return every frame of a video, in order, as RGB (a grey video has three equal channels).
+
+    Args:
+        path: a video file, or a folder of frame images in the natural order of their names.
+        decoder: "auto" (see `decoder_for`), "decord" or "av".
+
+    Raises:
+        DecodeError: the file is missing, empty, truncated or no video.
+    """
+    return decode_chosen(path, lambda times: np.arange(len(times)), decoder)[0]
+
+
+def decode_chosen(
+    path: Path | str, choose: Choose, decoder: str = "auto"
+) -> tuple[UInt8[np.ndarray, "k h w 3"], Int[np.ndarray, " k"]]:
+    """Return the chosen frames of a video, and their indices; memory holds only those.
+
+    Args:
+        path: as in `decode`.
+        choose: gets the time of every frame in seconds (NaN for a folder of images), returns the indices wanted; an
+            index may come twice.
+        decoder: as in `decode`.
+
+    Raises:
+        DecodeError: as in `decode`.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise DecodeError(f"There is no file {path}.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise DecodeError(f"{path.name} is empty (0 bytes).")
+    read = {"decord": _decord, "av": _av, "images": _images}[decoder_for(path, decoder)]
+    try:
+        times, frames_at = read(path)
+        if len(times) == 0:
+            raise DecodeError(f"{path.name} holds no video frame.")
+        indices = np.asarray(choose(times))
+        wanted = np.unique(indices)
+        frames = frames_at(wanted)
+    except EcholungError:
+        raise
+    except Exception as error:  # each library has its own kinds
+        raise DecodeError(f"{path.name} cannot be decoded: {_one_line(error)}") from error
+    if len(frames) != len(wanted):
+        raise DecodeError(f"{path.name} breaks off: {len(frames)} of the {len(wanted)} frames wanted could be decoded.")
+    return frames[np.searchsorted(wanted, indices)], indices
+
+
+def decoder_for(path: Path, decoder: str = "auto") -> str:
+    """Return which reader takes `path`: "images" for folders, else `decoder`, or by suffix where that is "auto"."""
+    if decoder not in ("auto", "av", "decord"):
+        raise InputError(f"There is no decoder {decoder!r}; there are auto, av and decord.")
+    if path.is_dir():
+        return "images"
+    if decoder == "auto":
+        return "decord" if path.suffix.lower() in DECORD_SUFFIXES and _version("decord") else "av"
+    if decoder == "decord" and not _version("decord"):
+        raise InputError(
+            "decord is not installed (it has wheels for Linux and Windows on x86-64 only); use av or auto."
+        )
+    return decoder
+
+
+def decoder_identity(decoder: str = "auto") -> dict[str, str]:
+    """Return which library and version reads what, for a store's key: versions differ in a grey level here and there."""
+    by_suffix = {suffix: decoder_for(Path("x" + suffix), decoder) for suffix in (*DECORD_SUFFIXES, "other")}
+    identity = {suffix: f"{name} {_version(name)}" for suffix, name in by_suffix.items()}
+    return {**identity, "images": f"pillow {_version('pillow')}"}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _one_line(error: Exception) -> str:
+    # decord's messages end in a C++ stack trace
+    text = str(error).split("Stack trace")[0]
+    return re.sub(r"\s+", " ", text).strip()[:300] or type(error).__name__
+
+
+# Each reader returns the time of every frame and a function that fetches frames by ascending index.
+Reader = tuple[Float[np.ndarray, " t"], Callable[[Int[np.ndarray, " k"]], UInt8[np.ndarray, "k h w 3"]]]
+
+
+def _decord(path: Path) -> Reader:
+    import decord
+
+    # One thread, one reader, dropped after use: an idle reader keeps decoding into memory, a shared one aborts.
+    reader = decord.VideoReader(str(path), ctx=decord.cpu(0), num_threads=1)
+    count = len(reader)
+    times = np.asarray(reader.get_frame_timestamp(range(count)), np.float64).reshape(count, -1)[:, 0]
+
+    def frames_at(indices: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k h w 3"]:
+        kept = []
+        for start in range(0, int(indices[-1]) + 1, BLOCK):  # contiguous from 0, so that decord never seeks
+            block = reader.get_batch(range(start, min(start + BLOCK, count))).asnumpy()
+            kept.append(block[indices[(indices >= start) & (indices < start + BLOCK)] - start])
+        return np.concatenate(kept)
+
+    return times, frames_at
+
+
+def _av(path: Path) -> Reader:
+    import av
+
+    def frames() -> Any:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise DecodeError(f"{path.name} has no video stream.")
+            container.streams.video[0].thread_type = "SLICE"  # frame threads hold frames back when a file breaks off
+            yield from container.decode(video=0)
+
+    def times() -> Float[np.ndarray, " t"]:
+        with av.open(str(path)) as container:
+            rate = float(container.streams.video[0].average_rate or 25) if container.streams.video else 25.0
+        stamps = [frame.time for frame in frames()]
+        if any(stamp is None for stamp in stamps):
+            return np.arange(len(stamps)) / rate
+        return np.asarray(stamps, np.float64)
+
+    def frames_at(indices: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k h w 3"]:
+        wanted, kept = set(indices.tolist()), []
+        size: tuple[int, int] | None = None
+        for index, frame in enumerate(frames()):
+            if index in wanted:
+                size = size or (frame.width, frame.height)
+                kept.append(frame.to_ndarray(format="rgb24", width=size[0], height=size[1]))
+            if index >= indices[-1]:
+                break
+        return np.stack(kept)
+
+    # The headers' frame count is wrong for MPEG and edit-list files, so the file is decoded once to count and once to
+    # keep: the price of holding a long video's chosen frames instead of all.
+    return times(), frames_at
+
+
+def _images(folder: Path) -> Reader:
+    from PIL import Image
+
+    files = sorted((f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=lambda f: _natural(f.name))
+    if not files:
+        raise DecodeError(f"The folder {folder.name} holds no image ({', '.join(IMAGE_SUFFIXES)}).")
+
+    def frames_at(indices: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k h w 3"]:
+        frames = [np.asarray(Image.open(files[i]).convert("RGB")) for i in indices]
+        if odd := {f.shape for f in frames} - {frames[0].shape}:
+            raise DecodeError(f"The images in {folder.name} differ in size: {frames[0].shape[:2]} and {odd.pop()[:2]}.")
+        return np.stack(frames)
+
+    return np.full(len(files), np.nan), frames_at
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return a sort key that puts frame_2 before frame_10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

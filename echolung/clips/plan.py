@@ -1,0 +1,53 @@
+"""What is cut out of every video: how many windows, of which frames, at what size."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from echolung.errors import InputError
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """The windows and the crop that every video of a store goes through.
+
+    Attributes:
+        segments: windows a video, evenly spaced from its first frame to its last.
+        frames: frames a window.
+        stride: source frames from one frame of a window to the next; ignored where `fps` is given.
+        fps: frames a second within a window: the nearest frame in time is taken. None: count source frames.
+        size: height and width of the crop, pixels.
+        views: random windows and crops beside the fixed one, for training; seeded by the video's id.
+        crop: how the square is taken. "centre": the central size/int(size·256/224) of the short side.
+    """
+
+    segments: int = 2
+    frames: int = 16
+    stride: int = 1
+    fps: float | None = None
+    size: int = 224
+    views: int = 0
+    crop: str = "centre"
+
+    def __post_init__(self) -> None:
+        for name in ("segments", "frames", "stride", "size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
+        if self.views < 0:
+            raise InputError(f"--views is {self.views}; it must be 0 or more.")
+        if self.fps is not None and not 0 < self.fps < 1000:
+            raise InputError(f"--fps is {self.fps}; it must be above 0 and below 1000 frames a second.")
+
+    @property
+    def clips(self) -> int:
+        """Clips a video: segments × (1 fixed view + random views)."""
+        return self.segments * (1 + self.views)
+
+    def slots(self) -> list[tuple[int, int]]:
+        """Return (segment, view) of each clip of a video in the order of its rows; view 0 is the fixed one."""
+        return [(segment, view) for segment in range(self.segments) for view in range(1 + self.views)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain values, for a store's key; `stride` is left out where `fps` overrules it."""
+        fields = asdict(self)
+        fields.pop("stride" if self.fps is not None else "fps")
+        return fields

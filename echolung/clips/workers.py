@@ -1,0 +1,139 @@
+"""Decoding in worker processes: a video that hangs or crashes its decoder costs that video, not the run.
+
+The workers import this module and what it needs: never torch (the parent hands over paths and gets arrays).
+"""
+
+import hashlib
+import multiprocessing
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from pebble import ProcessExpired, ProcessPool
+
+from echolung.clips.decode import decode_chosen
+from echolung.clips.plan import ClipPlan
+from echolung.clips.prepare import prepare, preview
+from echolung.clips.sample import Window, sample
+from echolung.errors import DecodeError, EcholungError
+
+TIME_LIMIT = 120.0
+"""Seconds that one video may take before its worker is ended."""
+
+Job = TypeVar("Job")
+
+
+@dataclass(frozen=True)
+class PreparedVideo:
+    """All clips of one video, ready for an encoder but for the normalisation.
+
+    Attributes:
+        clips: cropped RGB frames.
+        frames: index in the source of each frame of each clip.
+        previews: small grey frames of each clip.
+        digest: SHA-256 of the source's bytes.
+    """
+
+    clips: UInt8[np.ndarray, "clips t s s 3"]
+    frames: Int[np.ndarray, "clips t"]
+    previews: UInt8[np.ndarray, "clips 8 112 112"]
+    digest: str
+
+
+def prepare_video(path: Path, video_id: str, plan: ClipPlan, decoder: str) -> PreparedVideo:
+    """Return the clips of the video at `path`; DecodeError where it cannot be read."""
+    windows: list[Window] = []
+
+    def choose(times: Float[np.ndarray, " t"]) -> Int[np.ndarray, " k"]:
+        windows.extend(sample(times, plan, video_id))
+        return np.concatenate([window.frames for window in windows])
+
+    frames, _ = decode_chosen(path, choose, decoder)
+    parts = np.split(frames, plan.clips)
+    clips = np.stack([prepare(part, window, plan) for part, window in zip(parts, windows, strict=True)])
+    return PreparedVideo(
+        clips,
+        np.stack([window.frames for window in windows]),
+        np.stack([preview(clip) for clip in clips]),
+        source_digest(path),
+    )
+
+
+def source_files(path: Path) -> list[Path]:
+    """Return the files that a manifest row stands for: the video, or the images of a folder."""
+    return sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path]
+
+
+def source_digest(path: Path) -> str:
+    """Return the SHA-256 of the source's bytes (for a folder: of its files' names and bytes)."""
+    digest = hashlib.sha256()
+    for file in source_files(path):
+        if path.is_dir():
+            digest.update(f"{file.name}\0{file.stat().st_size}\0".encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def run_in_workers(
+    function: Callable[..., Any],
+    jobs: Iterable[Job],
+    arguments: Callable[[Job], tuple[Any, ...]],
+    workers: int | None = None,
+    time_limit: float = TIME_LIMIT,
+    ahead: int = 8,
+) -> Iterator[tuple[Job, Any]]:
+    """Yield (job, result) in the order of `jobs`; a result is a DecodeError where a job failed, hung or crashed.
+
+    Args:
+        function: importable by the workers, and raising EcholungError for what a person should read.
+        jobs: what to do, lazily read.
+        arguments: a job -> the function's arguments.
+        workers: processes; default one a core.
+        time_limit: seconds a job.
+        ahead: jobs begun before their turn; bounds memory.
+    """
+    # Spawned, not forked: a child forked from a process that has used torch or decord threads can deadlock.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPool(max_workers=workers or os.cpu_count() or 1, context=context, initializer=_one_thread) as pool:
+        waiting: deque[tuple[Job, Any]] = deque()
+        try:
+            for job in jobs:
+                waiting.append((job, pool.schedule(function, args=list(arguments(job)), timeout=time_limit)))
+                if len(waiting) > ahead:
+                    yield _finish(*waiting.popleft(), time_limit)
+            while waiting:
+                yield _finish(*waiting.popleft(), time_limit)
+        finally:
+            for _, future in waiting:
+                future.cancel()
+            if waiting:
+                pool.stop()
+
+
+def _one_thread() -> None:
+    # Parallel over files, so each process keeps to itself; an interrupt is the parent's to handle.
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def _finish(job: Job, future: Any, time_limit: float) -> tuple[Job, Any]:
+    try:
+        return job, future.result()
+    except FutureTimeout:
+        return job, DecodeError(f"decoding took longer than {time_limit:g} s and was ended")
+    except ProcessExpired as error:
+        return job, DecodeError(f"the decoder crashed (exit code {error.exitcode})")
+    except EcholungError as error:
+        return job, DecodeError(str(error))
+    except Exception as error:
+        return job, DecodeError(f"{type(error).__name__}: {error}")

@@ -1,0 +1,196 @@
+"""Columns of a CSV -> labels and the tasks they make; and a CSV that adds labels to a dataset that has others."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from echolung.datasets.manifest import Manifest, Task
+from echolung.errors import InputError
+from echolung.text import listed, suggest
+
+DESCRIBE = ("video_id", "path", "patient", "source", "split")
+"""Columns that describe a video; every other one is a label column."""
+KINDS = ("classification", "regression", "ordinal", "ignore")
+BLANK = frozenset({"", "na", "n/a", "nan", "null"})
+"""Cells (in any case) that mean "no label"."""
+
+
+def add_labels(manifest: Manifest, path: Path, kinds: dict[str, str] | None = None) -> Manifest:
+    """Return the manifest with the label columns of a CSV added, or put in the place of those of the same name.
+
+    Its tasks come first, so that the CSV's first column is what is asked by default.
+
+    Args:
+        manifest: the dataset.
+        path: a CSV with `video_id` and label columns; videos it does not name have no label there.
+        kinds: label column -> kind, as for the dataset `table`.
+
+    Raises:
+        InputError: no such CSV, a video the dataset does not have, or a column that is no label.
+    """
+    rows, notes = read_rows(path, "video_id")
+    known = set(manifest.videos["video_id"])
+    if unknown := [video for video in rows["video_id"] if video not in known]:
+        raise InputError(
+            f"{path} names {len(unknown)} video(s) that {manifest.name} does not have: {listed(unknown, 5)}. A video_id looks "
+            f"like {manifest.videos['video_id'].iloc[0]!r}."
+        )
+    if twice := sorted(rows["video_id"][rows["video_id"].duplicated()]):
+        raise InputError(f"{path} has several rows for {listed(twice, 5)}.")
+    columns = [name for name in rows.columns if name not in DESCRIBE]
+    if not columns:
+        raise InputError(f"{path} has no column beside {listed(rows.columns)}: no label to add.")
+    kinds = check_kinds(kinds or {}, columns, path)
+    videos, tasks = manifest.videos.copy(), {}
+    for name in columns:
+        values, task, note = label_column(rows[name], kinds.get(name), "drop", path)
+        values.index = pd.Index(rows["video_id"])
+        blank = "" if task is None or task.classes else np.nan
+        videos[name] = values.reindex(videos["video_id"]).fillna(blank).to_numpy()
+        notes += note
+        if task:
+            tasks[name] = task
+    kept = {name: task for name, task in manifest.tasks.items() if name not in tasks and task.column not in tasks}
+    return replace(manifest, videos=videos, tasks={**tasks, **kept}, notes=(*manifest.notes, *notes))
+
+
+def read_rows(root: Path, key: str) -> tuple[pd.DataFrame, list[str]]:
+    """Return (one row of stripped text cells a video, indexed by its line in the file; notes)."""
+    lines = csv.reader(io.StringIO(_text(root), newline=""), strict=True)
+    try:
+        cells = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(c.strip() for c in row)]
+    except csv.Error as error:
+        raise InputError(f"{root} is not a well-formed CSV: line {lines.line_num}: {error}.") from error
+    if not cells:
+        raise InputError(f"{root} is empty. It needs a header with `{key}` and a row a video.")
+    header = [name.lower() if name.lower() in DESCRIBE else name for name in cells[0][1]]
+    if key not in header:
+        raise InputError(_no_key(root, key, header))
+    if twice := sorted({name for name in header if name and header.count(name) > 1}):
+        raise InputError(f"{root} has several columns named {', '.join(twice)}. Rename or remove all but one.")
+    if ragged := [(line, len(row)) for line, row in cells[1:] if len(row) != len(header)]:
+        line, width = ragged[0]
+        raise InputError(
+            f"{root} has {len(header)} columns, but line {line} has {width} cells (and {len(ragged) - 1} more lines are "
+            "like it). A text with a comma in it needs quotes."
+        )
+    if not cells[1:]:
+        raise InputError(f"{root} has a header but no row. It needs a row a video.")
+    rows = pd.DataFrame([row for _, row in cells[1:]], columns=header, index=[line for line, _ in cells[1:]], dtype=str)
+    unnamed = [] if "" not in header else ["A column without a name (a saved row index?) is left out."]
+    return rows[[name for name in dict.fromkeys(header) if name]], unnamed
+
+
+def _text(root: Path) -> str:
+    if root.is_dir():
+        found = sorted(path.name for path in root.glob("*.csv"))
+        advice = f"It holds {listed(found, 5)}: give that file." if found else "It holds none."
+        raise InputError(f"{root} is a folder; the dataset table takes a CSV with the column `path`. {advice}")
+    try:
+        data = root.read_bytes()
+    except OSError as error:
+        raise InputError(f"Cannot read the CSV {root}: {error.strerror}. Give its path with --data.") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{root} is not UTF-8 text (line {line}). Save it as CSV in UTF-8.") from error
+    if "\0" in text:
+        raise InputError(f"{root} is not a CSV: it holds binary data. Save the table as CSV in UTF-8.")
+    return text
+
+
+def _no_key(root: Path, key: str, header: list[str]) -> str:
+    what = {"path": "the video file, or folder of frames, of each row", "video_id": "which video each row is about"}[
+        key
+    ]
+    text = f"{root} has no column `{key}` ({what}). Its first line: {listed(header)}."
+    if len(header) == 1 and (";" in header[0] or "	" in header[0]):
+        return f"{text} Its columns seem not to be separated by commas: save it as comma-separated."
+    return f"{text}{suggest(key, header)} Rename the column."
+
+
+def lines_of(lines: Iterable[object]) -> str:
+    """Return "line(s) 2, 5 and 3 more"."""
+    return f"line(s) {listed(lines, 5)}"
+
+
+# ---------------------------------------------------------------------------------------------- what describes a video
+
+
+def check_kinds(kinds: dict[str, str], labels: list[str], root: Path) -> dict[str, str]:
+    """Return `kinds`; InputError where it names a column that is no label, or a kind that is none."""
+    for column, kind in kinds.items():
+        if column not in labels:
+            has = f"its label columns are {', '.join(labels)}" if labels else "it has no label column"
+            raise InputError(
+                f"--kind names {column!r}, but {root} has no such label column; {has}.{suggest(column, labels)}"
+            )
+        if kind not in KINDS:
+            raise InputError(
+                f"The kind of {column!r} is one of {', '.join(KINDS)}, not {kind!r}.{suggest(kind, list(KINDS))}"
+            )
+    return kinds
+
+
+def label_column(
+    cells: pd.Series, kind: str | None, missing: str, root: Path
+) -> tuple[pd.Series, Task | None, list[str]]:
+    """Return (values, task, notes) of a label column; the task is None where the column is no label."""
+    name = str(cells.name)
+    if kind == "ignore":
+        return cells, None, []
+    blank = cells.str.lower().isin(BLANK)
+    given = cells[~blank]
+    numbers = pd.to_numeric(given, errors="coerce")
+    notes: list[str] = []
+    if kind is None:
+        kind, notes = _guess_kind(given, numbers)
+    if kind == "ignore":
+        return cells, None, notes
+    advice = f"If {name} is no label, say --kind {name}=ignore or remove the column."
+    if blank.any() and missing == "error":
+        raise InputError(
+            f"The label {name} is missing on {blank.sum()} of the {len(cells)} rows of {root}: {lines_of(cells.index[blank])}. "
+            f"Fill it in, or leave those videos out of this task with --drop-unlabelled. {advice}"
+        )
+    numeric = numbers.notna().all()
+    names = numbers.map(lambda number: f"{number:.15g}") if numeric else given  # "1" and "1.0" are one class
+    if names.nunique() < 2:
+        what = f"one value only ({names.iloc[0]})" if len(names) else "no value"
+        raise InputError(f"The label {name} of {root} holds {what}: nothing to learn. {advice}")
+    if kind == "classification":
+        classes = sorted(names.unique(), key=float if numeric else str)
+        return names.reindex(cells.index).fillna(""), Task("classification", name, tuple(classes)), notes
+    if wrong := [f"{given[line]!r} (line {line})" for line in given.index[~np.isfinite(numbers)]]:
+        raise InputError(
+            f"The label {name} of {root} is {kind}, which needs numbers, and holds {listed(wrong, 5)}. {advice}"
+        )
+    if kind == "regression":
+        return numbers.reindex(cells.index).astype(float), Task("regression", name), notes
+    steps = Task("classification", name, tuple(sorted(names.unique(), key=float)), ordinal=True)
+    return names.reindex(cells.index).fillna(""), steps, notes
+
+
+def _guess_kind(given: pd.Series, numbers: pd.Series) -> tuple[str, list[str]]:
+    """Return (kind, notes): what a label column is where the user did not say."""
+    name, distinct = given.name, set(numbers)
+    other = f"--kind {name}=KIND says otherwise (KIND: {', '.join(KINDS)})."
+    if numbers.isna().any():
+        if given.nunique() == len(given) > 10:
+            return "ignore", [
+                f"The column {name} has another text on every row, so is taken for a remark, not a label; {other}"
+            ]
+        return "classification", []
+    if distinct == {0, 1}:
+        return "classification", [f"The column {name} holds just 0 and 1: taken for two classes; {other}"]
+    if len(distinct) <= 10 and all(float(number).is_integer() for number in distinct) and len(distinct) < len(given):
+        return "regression", [
+            f"The column {name} holds {len(distinct)} whole numbers: taken for a number to regress; {other}"
+        ]
+    return "regression", []

@@ -1,0 +1,240 @@
+"""Weights of the video transformer from a file or folder, strictly: every tensor is accounted for or it is an error.
+
+Formats (facts checked against facebookresearch/vjepa2 and the `vjepa2` model of Hugging Face transformers): Meta's
+training checkpoints, Hugging Face's folders and files, bare state dicts, and echolung's own safetensors.
+"""
+
+import json
+import os
+import re
+import tempfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from echolung.encoders.identity import BRANCHES, weight_files
+from echolung.encoders.sizes import HEADS, ViTConfig
+from echolung.encoders.tensors import is_tensors, load_strictly, read_json, read_tensors
+from echolung.encoders.vit import VisionTransformer
+from echolung.errors import InputError, RunError
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read of a checkpoint; `str` makes it one sentence.
+
+    Attributes:
+        path: the file or folder.
+        format: what kind of checkpoint it is.
+        branch: which of its encoders was taken; "" where it holds one.
+        tensors: how many were loaded.
+        dropped: tensors of the encoder that were left out on purpose.
+        config: the shape of the encoder.
+        note: anything unusual, a clause.
+    """
+
+    path: Path
+    format: str
+    branch: str
+    tensors: int
+    dropped: tuple[str, ...]
+    config: ViTConfig
+    note: str = ""
+
+    def __str__(self) -> str:
+        branch = f", branch {self.branch}" if self.branch else ""
+        dropped = f"; left out {', '.join(self.dropped)}" if self.dropped else ""
+        shape = f"width {self.config.dim}, depth {self.config.depth}, {self.config.heads} heads"
+        note = f"; {self.note}" if self.note else ""
+        return f"Loaded {self.path.name} ({self.format}{branch}): {self.tensors} tensors, {shape}{dropped}{note}."
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A checkpoint on its way: tensors under this package's names, and what is known about them."""
+
+    tensors: Tensors
+    format: str
+    branch: str = ""
+    dropped: tuple[str, ...] = ()
+    note: str = ""
+    sizes: dict[str, int] | None = None  # what the checkpoint says itself about its ViTConfig
+
+
+def load_vit(path: Path, branch: str = BRANCHES[0]) -> tuple[VisionTransformer, Loaded]:
+    """Return the video transformer that a checkpoint holds, in float32 on the CPU, and the report of its reading.
+
+    Args:
+        path: a file, or a Hugging Face folder.
+        branch: which encoder of a Meta training checkpoint; where `target_encoder` is absent `encoder` stands in.
+
+    Raises:
+        InputError: unreadable, of another architecture, or a tensor missing, too many or of another shape.
+    """
+    found = _read_folder(path) if path.is_dir() else _read_file(path, branch)
+    config = _infer(found, path)
+    model = VisionTransformer(config, seed=None)
+    what = f"a V-JEPA 2 encoder of width {config.dim}, depth {config.depth} and {config.heads} heads"
+    load_strictly(model, found.tensors, path, what)
+    return model, Loaded(path, found.format, found.branch, len(found.tensors), found.dropped, config, found.note)
+
+
+def save_encoder(path: Path, encoder: nn.Module) -> None:
+    """Write a video transformer (or the Encoder around one) as `.safetensors`, its shape in the metadata, atomically.
+
+    Raises:
+        InputError: not a video transformer, or a path that does not end in .safetensors.
+        RunError: the file cannot be written.
+    """
+    model = getattr(encoder, "model", encoder)
+    if not isinstance(model, VisionTransformer):
+        raise InputError(
+            f"Only the V-JEPA 2 video transformer can be saved as a checkpoint, not {type(model).__name__}."
+        )
+    if path.suffix != ".safetensors":
+        raise InputError(f"An encoder is saved as safetensors; let the name {path.name!r} end in .safetensors.")
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    content = save(tensors, {"echolung": json.dumps({"config": asdict(model.config)})})
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    except OSError as error:
+        raise RunError(f"Cannot write the checkpoint {path}: {error.strerror}.") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise RunError(f"Cannot write the checkpoint {path}: {error.strerror}.") from error
+
+
+def _read_file(path: Path, branch: str) -> _Found:
+    content, metadata = read_tensors(path)
+    if "echolung" in metadata:
+        return _Found(content, "echolung checkpoint", sizes=_own_sizes(metadata["echolung"], path))
+    if any(is_tensors(content.get(name)) for name in BRANCHES):
+        return _from_training(content, branch, path)
+    if not is_tensors(content):
+        names = ", ".join(map(repr, list(content)[:5])) or "nothing"
+        raise InputError(
+            f"{path} is no checkpoint of a V-JEPA 2 encoder: it holds {names} where named tensors, or the training state "
+            f"of V-JEPA 2 with an {' or '.join(BRANCHES)}, were expected."
+        )
+    tensors = _strip(content)
+    if "encoder.embeddings.patch_embeddings.proj.weight" in tensors:
+        return _from_hugging_face(tensors, None)
+    return _without_positions(_Found(tensors, "state dict"))
+
+
+def _own_sizes(text: str, path: Path) -> dict[str, int]:
+    try:
+        return asdict(ViTConfig(**json.loads(text)["config"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"The metadata of {path} describes an encoder that this version of echolung does not know ({text[:200]}). "
+            "It was probably written by a newer version."
+        ) from error
+
+
+def _from_training(content: dict[str, Any], branch: str, path: Path) -> _Found:
+    """Take one encoder of a training checkpoint; beside them it holds the predictor, the optimiser and counters."""
+    note = ""
+    if not is_tensors(content.get(branch)):
+        if branch == "encoder":
+            raise InputError(
+                f"The training checkpoint {path} has no encoder, only a target_encoder; leave out #encoder."
+            )
+        branch, note = "encoder", f"it has no {branch}, so encoder stands in"
+    found = _Found(_strip(content[branch]), "V-JEPA 2 training checkpoint", branch, note=note)
+    return _without_positions(found)
+
+
+def _strip(tensors: Tensors) -> Tensors:
+    """Drop the prefixes of the wrappers that a model was trained in (DDP, multi-sequence, video classification)."""
+    return {re.sub(r"^(module\.|backbone\.|vjepa2\.)+", "", name): tensor for name, tensor in tensors.items()}
+
+
+def _without_positions(found: _Found) -> _Found:
+    """Drop the `pos_embed` that some released checkpoints still hold; with rotary positions nothing reads it."""
+    if "pos_embed" not in found.tensors:
+        return found
+    tensors = {name: tensor for name, tensor in found.tensors.items() if name != "pos_embed"}
+    return replace(found, tensors=tensors, dropped=("pos_embed",))
+
+
+def _read_folder(folder: Path) -> _Found:
+    config = read_json(folder / "config.json")
+    if config.get("model_type") != "vjepa2":
+        raise InputError(
+            f"{folder} holds a model of type {config.get('model_type')!r}, by its config.json; expected 'vjepa2'."
+        )
+    tensors: Tensors = {}
+    for path in weight_files(folder):
+        tensors |= read_tensors(path)[0]
+    if not is_tensors(tensors):
+        raise InputError(f"{folder} holds no file of named tensors.")
+    return _from_hugging_face(_strip(tensors), config)
+
+
+def _from_hugging_face(tensors: Tensors, config: dict[str, Any] | None) -> _Found:
+    """Rename to Meta's names, and stack query, key and value into one matrix."""
+    for name, value in {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "qkv_bias": True}.items():
+        if config is not None and config.get(name, value) != value:
+            raise InputError(
+                f"config.json asks for {name} = {config[name]!r}; only {value!r} is supported, as released."
+            )
+    encoder = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
+    dropped = tuple(sorted({name.partition(".")[0] for name in tensors if not name.startswith("encoder.")}))
+    renamed: Tensors = {}
+    for name, tensor in encoder.items():
+        if match := re.fullmatch(r"(layer\.\d+\.attention\.)(query|key|value)\.(weight|bias)", name):
+            before, part, leaf = match.groups()
+            parts = [encoder.get(f"{before}{each}.{leaf}") for each in ("query", "key", "value")]
+            if part == "query" and all(each is not None for each in parts):
+                renamed[_meta_name(f"{before}qkv.{leaf}")] = torch.cat(parts)  # type: ignore[arg-type]
+        else:
+            renamed[_meta_name(name)] = tensor
+    sizes = {"heads": config["num_attention_heads"]} if config and "num_attention_heads" in config else None
+    return _Found(renamed, "Hugging Face", "", dropped, sizes=sizes)
+
+
+def _meta_name(name: str) -> str:
+    for theirs, ours in {
+        "embeddings.patch_embeddings.": "patch_embed.",
+        "layer.": "blocks.",
+        "layernorm.": "norm.",
+    }.items():
+        if name.startswith(theirs):
+            name = ours + name.removeprefix(theirs)
+            break
+    return name.replace(".attention.", ".attn.")
+
+
+def _infer(found: _Found, path: Path) -> ViTConfig:
+    """Read the sizes off the tensors' shapes; only the number of heads leaves no trace there."""
+    patch = found.tensors.get("patch_embed.proj.weight")
+    hidden = found.tensors.get("blocks.0.mlp.fc1.weight")
+    if patch is None or patch.ndim != 5 or patch.shape[3] != patch.shape[4] or hidden is None or hidden.ndim != 2:
+        names = ", ".join(list(found.tensors)[:5])
+        raise InputError(
+            f"{path} holds another architecture than the V-JEPA 2 video transformer: expected patch_embed.proj.weight of "
+            f"5 dimensions and blocks.0.mlp.fc1.weight, found {len(found.tensors)} tensors beginning with {names}. "
+            "An image model of timm is named as timm:NAME@CHECKPOINT."
+        )
+    dim, channels, tubelet, side, _ = patch.shape
+    depth = 1 + max(int(name.split(".")[1]) for name in found.tensors if re.match(r"blocks\.\d+\.", name))
+    heads = (found.sizes or {}).get("heads", HEADS.get(dim))
+    if heads is None:
+        raise InputError(
+            f"{path} holds an encoder of width {dim} and does not say how many attention heads it has; that is known only "
+            f"for the widths {', '.join(map(str, HEADS))}. Save it with echolung, or as a Hugging Face folder."
+        )
+    return ViTConfig(dim, depth, heads, hidden.shape[0], side, tubelet, channels)

@@ -1,0 +1,29 @@
+"""Which device and arithmetic an encoder runs with."""
+
+import torch
+
+from echolung.errors import InputError
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the device asked for; "auto" is the GPU where there is one.
+
+    Raises:
+        InputError: the device is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+def default_precision(device: str = "auto") -> str:
+    """Return "bfloat16" where a GPU computes it natively, else "float32"."""
+    picked = pick_device(device)
+    return (
+        "bfloat16" if picked.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+    )

@@ -1,0 +1,205 @@
+"""Which encoder a specification names, down to a digest of its weights, without loading it (nor torch)."""
+
+import importlib.metadata
+import importlib.util
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from echolung import settings
+from echolung.encoders.digests import digest_file, digest_files, digest_of
+from echolung.encoders.sizes import INIT_VERSION, VITS
+from echolung.errors import InputError
+from echolung.text import suggest
+
+FILE_TYPES = (".safetensors", ".pt", ".pth", ".bin", ".tar", ".ckpt")
+BRANCHES = ("target_encoder", "encoder")
+"""The encoders of a Meta training checkpoint: the slowly averaged target (default, as in the published probes) or its pupil."""
+
+READER_VERSION = 1
+"""Raised whenever the same file would give other tokens."""
+
+# name -> the file at https://dl.fbaipublicfiles.com/vjepa2/, the repository at https://huggingface.co/facebook/
+PUBLISHED = {
+    "vjepa2-vitl": ("vitl.pt", "vjepa2-vitl-fpc64-256"),
+    "vjepa2-vith": ("vith.pt", "vjepa2-vith-fpc64-256"),
+    "vjepa2-vitg": ("vitg.pt", "vjepa2-vitg-fpc64-256"),
+    "vjepa2-vitg-384": ("vitg-384.pt", "vjepa2-vitg-fpc64-384"),
+}
+
+FORMS = (
+    "random:vit_small[@seed], the path of a checkpoint, a name in ECHOLUNG_HOME/checkpoints, "
+    f"{', '.join(PUBLISHED)}, timm:NAME@CHECKPOINT, random:timm:NAME[@seed] or python:module:Class"
+)
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """What makes two encoders the same.
+
+    Attributes:
+        name: short, for people.
+        kind: where its weights come from.
+        config: plain JSON values: everything besides the weights that can change a token.
+        weights: "sha256:…" of the weights, or of the recipe that draws them.
+        path: the checkpoint (file or folder), or the source file of a user's class; None for random weights.
+    """
+
+    name: str
+    kind: Literal["random", "checkpoint", "timm", "python"]
+    config: dict[str, Any]
+    weights: str
+    path: Path | None
+
+
+def identify(spec: str | Path) -> EncoderIdentity:
+    """Return the identity of the encoder that `spec` names.
+
+    Args:
+        spec: `random:vit_small[@seed]`; the path of a checkpoint file or Hugging Face folder, `#encoder` appended to
+            take that branch of a Meta checkpoint; a name in `ECHOLUNG_HOME/checkpoints`; `vjepa2-vitl`, `-vith`,
+            `-vitg`; `timm:NAME@CHECKPOINT`; `random:timm:NAME[@seed]`; `python:module:Class`.
+
+    Raises:
+        InputError: nothing known has that name, or its file is not there.
+    """
+    if isinstance(spec, Path):
+        return _checkpoint(spec)
+    kind, _, rest = spec.partition(":")
+    if kind == "random":
+        return _random(rest)
+    if kind == "timm":
+        return _timm(rest)
+    if kind == "python":
+        return _python(rest)
+    name, _, branch = spec.rpartition("#")
+    return _checkpoint(_find(name), branch) if branch in BRANCHES else _checkpoint(_find(spec))
+
+
+def default_encoder() -> str | None:
+    """Return the path of the newest checkpoint in `ECHOLUNG_HOME/checkpoints`, or None where there is none."""
+    found = _at_home()
+    return str(max(found, key=lambda path: path.stat().st_mtime_ns)) if found else None
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """Return the files that hold the weights of a Hugging Face folder, sharded or not; safetensors before pickles."""
+    for pattern in ("model.safetensors", "model-*-of-*.safetensors", "pytorch_model.bin", "pytorch_model-*-of-*.bin"):
+        if found := sorted(folder.glob(pattern)):
+            return found
+    return []
+
+
+def _random(rest: str) -> EncoderIdentity:
+    """`vit_small`, `vit_small@3`, `timm:NAME@3`: the digest is that of the recipe, which is all the weights follow from."""
+    architecture, _, text = rest.partition("@")
+    if text and not (text.isascii() and text.isdigit() and int(text) < 2**63):
+        raise InputError(f"The seed of random:{rest} must be a whole number from 0 on, as in random:{architecture}@1.")
+    config: dict[str, Any] = {"architecture": architecture, "seed": int(text or 0)}
+    if architecture.startswith("timm:") and architecture != "timm:":
+        config |= {"timm": importlib.metadata.version("timm")}
+    elif architecture in VITS:
+        config |= {"shape": asdict(VITS[architecture]), "init": INIT_VERSION, "reader": READER_VERSION}
+    else:
+        raise InputError(
+            f"There is no architecture {architecture!r} to draw at random. Known: {', '.join(VITS)} and "
+            f"timm:NAME.{suggest(architecture, list(VITS))}"
+        )
+    return EncoderIdentity(f"random:{architecture}@{config['seed']}", "random", config, digest_of(config), None)
+
+
+def _timm(rest: str) -> EncoderIdentity:
+    name, _, place = rest.partition("@")
+    if not name or not place:
+        raise InputError(
+            f"timm:{rest} names no weights, and none are downloaded. Name a checkpoint of that model, "
+            f"timm:{name or 'NAME'}@/path/to/weights.pth, or take random weights with random:timm:{name or 'NAME'}."
+        )
+    path = _existing(Path(place).expanduser())
+    config = {"architecture": f"timm:{name}", "timm": importlib.metadata.version("timm"), "reader": READER_VERSION}
+    return EncoderIdentity(f"timm:{name}", "timm", config, digest_file(path), path)
+
+
+def _python(rest: str) -> EncoderIdentity:
+    module, _, name = rest.partition(":")
+    if not module or not name:
+        raise InputError(f"python:{rest} should read python:module:Class, as in python:my_encoder:MyEncoder.")
+    # A console script does not search the folder that it is run from, where such a file usually lies.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"Cannot find the module of python:{rest}: {error}.") from error
+    if found is None or found.origin is None or not Path(found.origin).is_file():
+        raise InputError(
+            f"There is no Python file for the module {module!r} of python:{rest}. It was looked for in the folder "
+            f"{Path.cwd()}, on PYTHONPATH and among the installed packages."
+        )
+    path = Path(found.origin)
+    return EncoderIdentity(f"python:{rest}", "python", {"class": rest}, digest_file(path), path)
+
+
+def _checkpoint(path: Path, branch: str | None = None) -> EncoderIdentity:
+    path = _existing(path.expanduser())
+    if path.name in ("model.safetensors", "pytorch_model.bin") and (path.parent / "config.json").is_file():
+        path = path.parent
+    config: dict[str, Any] = {"architecture": "vjepa2", "reader": READER_VERSION}
+    if branch and (path.is_dir() or path.suffix == ".safetensors"):
+        raise InputError(
+            f"{path} holds a single encoder: #{branch} is for training checkpoints of V-JEPA 2, which hold two."
+        )
+    if path.is_file():
+        branches = {} if path.suffix == ".safetensors" else {"branch": branch or BRANCHES[0]}
+        return EncoderIdentity(path.stem, "checkpoint", config | branches, digest_file(path), path)
+    weights = weight_files(path)
+    if not weights or not (path / "config.json").is_file():
+        raise InputError(
+            f"The folder {path} is no Hugging Face checkpoint: that holds config.json and model.safetensors (in one or "
+            "several parts) or pytorch_model.bin. Name a file in it if you meant one."
+        )
+    return EncoderIdentity(path.name, "checkpoint", config, digest_files([path / "config.json", *weights]), path)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise InputError(f"There is no checkpoint at {path.absolute()}.")
+    return path.absolute()
+
+
+def _at_home() -> list[Path]:
+    """Return the checkpoints, files and folders, that lie in ECHOLUNG_HOME/checkpoints."""
+    folder = settings.home() / "checkpoints"
+    if not folder.is_dir():
+        return []
+    visible = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    return [path for path in visible if (weight_files(path) if path.is_dir() else path.suffix in FILE_TYPES)]
+
+
+def _find(spec: str) -> Path:
+    """Return the path that a word stands for: itself if it reads like a path, a checkpoint at home, else itself."""
+    reads_like_path = "/" in spec or "\\" in spec or Path(spec).suffix in FILE_TYPES
+    exists = bool(spec) and Path(spec).expanduser().exists()
+    if reads_like_path and exists:
+        return Path(spec)
+    names = {spec, *PUBLISHED.get(spec, ())}
+    for path in _at_home():
+        if path.name in names or (path.is_file() and path.stem in names):
+            return path
+    if exists:
+        return Path(spec)
+    checkpoints = settings.home() / "checkpoints"
+    if spec in PUBLISHED:
+        file, repository = PUBLISHED[spec]
+        raise InputError(
+            f"The weights {spec} are not on this machine, and echolung downloads nothing by itself. Put them at "
+            f"{checkpoints / spec}.pt: Meta publishes them at https://dl.fbaipublicfiles.com/vjepa2/{file}. Or put the "
+            f"folder https://huggingface.co/facebook/{repository} at {checkpoints / spec}."
+        )
+    if reads_like_path:
+        raise InputError(f"There is no checkpoint at {Path(spec).expanduser().absolute()} (nor in {checkpoints}).")
+    known = [*PUBLISHED, *(path.stem for path in _at_home()), *(f"random:{name}" for name in VITS)]
+    raise InputError(
+        f"No encoder is called {spec!r}, and no file or folder either. Known are {FORMS}.{suggest(spec, known)}"
+    )

@@ -1,0 +1,143 @@
+"""Predictions -> numbers. Rank metrics of a fold that lacks a class are NaN; nobody invents them."""
+
+import numpy as np
+from jaxtyping import Float, Int
+
+SPECIFICITY = 0.9
+"""At which specificity `sensitivity_at_90` is read off the ROC curve."""
+
+ECE_BINS = 10
+
+LABELS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced acc.",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "kappa": "kappa",
+    "mcc": "MCC",
+    "f1": "F1",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "sensitivity_at_90": "sensitivity at 90 % specificity",
+    "ece": "ECE",
+    "log_loss": "log-loss",
+    "qwk": "weighted kappa",
+    "score_mae": "MAE of the score",
+    "within_one": "within one",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R² (1 − SSE/SST)",
+    "r_squared": "r² (Pearson)",
+    "pearson": "Pearson r",
+}
+"""Metric -> what tables call it."""
+
+
+def classification(
+    truth: Int[np.ndarray, " v"], p: Float[np.ndarray, "v c"], ordinal: bool = False
+) -> dict[str, float]:
+    """Return every classification metric of some videos.
+
+    Args:
+        truth: class index of each video.
+        p: probabilities.
+        ordinal: classes are steps of a score: also quadratic-weighted kappa, MAE of the score and within-one accuracy.
+
+    F1, sensitivity and specificity are of the last class where there are two, else means over the classes present. ECE has
+    ten equal bins of the top probability (Guo et al. 2017). Balanced accuracy is the mean recall of the classes present.
+    """
+    from sklearn import metrics as sk
+
+    classes, predicted = p.shape[1], p.argmax(1)
+    table = sk.confusion_matrix(truth, predicted, labels=np.arange(classes)).astype(float)
+    rates = _rates(table)
+    present = table.sum(1) > 0
+    positive = np.array([False, True]) if classes == 2 else present
+    values = {
+        "accuracy": float((predicted == truth).mean()),
+        "balanced_accuracy": float(rates["sensitivity"][present].mean()),
+        "auroc": auroc(truth, p),
+        "auprc": _one_against_rest(truth, p, sk.average_precision_score),
+        "kappa": _kappa(table),
+        "mcc": float(sk.matthews_corrcoef(truth, predicted)),
+        **{name: float(rates[name][positive].mean()) for name in ("f1", "sensitivity", "specificity")},
+        "ece": calibration_error(truth, p),
+        "log_loss": float(-np.log(np.clip(p[np.arange(len(truth)), truth], 1e-15, None)).mean()),
+    }
+    if classes == 2:
+        values["sensitivity_at_90"] = _sensitivity_at(truth, p[:, 1])
+    if ordinal:
+        off = np.abs(predicted - truth)
+        values |= {
+            "qwk": _kappa(table, quadratic=True),
+            "score_mae": float(off.mean()),
+            "within_one": float((off <= 1).mean()),
+        }
+    return values
+
+
+def regression(truth: Float[np.ndarray, " v"], predicted: Float[np.ndarray, " v"]) -> dict[str, float]:
+    """Return MAE, RMSE, both quantities that papers call R², and Pearson's r."""
+    error = predicted - truth
+    total = ((truth - truth.mean()) ** 2).sum()
+    varied = len(truth) > 1 and truth.std() > 0 and predicted.std() > 0
+    pearson = float(np.corrcoef(truth, predicted)[0, 1]) if varied else float("nan")
+    return {
+        "mae": float(np.abs(error).mean()),
+        "rmse": float(np.sqrt((error**2).mean())),
+        "r2": float(1 - (error**2).sum() / total) if total > 0 else float("nan"),
+        "r_squared": pearson**2,
+        "pearson": pearson,
+    }
+
+
+def auroc(truth: Int[np.ndarray, " v"], p: Float[np.ndarray, "v c"]) -> float:
+    """Return the area under the ROC curve: of the last class for two, the mean of one-against-rest for more."""
+    from sklearn.metrics import roc_auc_score
+
+    return _one_against_rest(truth, p, roc_auc_score)
+
+
+def calibration_error(truth: Int[np.ndarray, " v"], p: Float[np.ndarray, "v c"]) -> float:
+    """Return the expected calibration error: Σ bins (n_b/n) |accuracy_b − confidence_b|."""
+    confidence, right = p.max(1), p.argmax(1) == truth
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
+    gaps = [abs(right[bins == b].sum() - confidence[bins == b].sum()) for b in np.unique(bins)]
+    return float(sum(gaps) / len(truth))
+
+
+def _one_against_rest(truth: np.ndarray, p: np.ndarray, score: object) -> float:
+    classes = range(1, 2) if p.shape[1] == 2 else range(p.shape[1])
+    if len(np.unique(truth)) < p.shape[1]:
+        return float("nan")
+    return float(np.mean([score(truth == c, p[:, c]) for c in classes]))  # type: ignore[operator]
+
+
+def _rates(table: Float[np.ndarray, "c c"]) -> dict[str, Float[np.ndarray, " c"]]:
+    hit, missed, false = np.diag(table), table.sum(1) - np.diag(table), table.sum(0) - np.diag(table)
+    other = table.sum() - hit - missed - false
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return {
+            "sensitivity": hit / (hit + missed),
+            "specificity": other / (other + false),
+            "f1": 2 * hit / (2 * hit + missed + false),
+        }
+
+
+def _kappa(table: Float[np.ndarray, "c c"], quadratic: bool = False) -> float:
+    """Return Cohen's kappa, 1 − Σ w·observed / Σ w·expected; 0 where chance alone is certain."""
+    steps = np.arange(len(table))
+    distance = np.abs(steps[:, None] - steps)
+    weights = distance**2 if quadratic else (distance > 0).astype(float)
+    expected = np.outer(table.sum(1), table.sum(0)) / table.sum()
+    chance = (weights * expected).sum()
+    return float(1 - (weights * table).sum() / chance) if chance > 0 else 0.0
+
+
+def _sensitivity_at(truth: np.ndarray, score: np.ndarray) -> float:
+    from sklearn.metrics import roc_curve
+
+    if len(np.unique(truth)) < 2:
+        return float("nan")
+    false_rate, true_rate, _ = roc_curve(truth, score, drop_intermediate=False)
+    return float(true_rate[false_rate <= 1 - SPECIFICITY + 1e-12].max())

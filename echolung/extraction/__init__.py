@@ -1,0 +1,8 @@
+"""Dataset × encoder -> token store: the heavy stage, run once.
+
+`plan` decides what has to be done without importing torch; `run` does it.
+"""
+
+from echolung.extraction.plan import ExtractionPlan, make_plan
+
+__all__ = ["ExtractionPlan", "make_plan"]

@@ -1,0 +1,129 @@
+"""What an extraction would write, and whether it is there already: decided from names, sizes and digests, without torch."""
+
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from echolung.cache import Key, Snapshot, TokenStore, key_digest
+from echolung.clips.decode import decoder_identity
+from echolung.clips.plan import ClipPlan
+from echolung.datasets import Manifest
+from echolung.encoders.identity import EncoderIdentity
+from echolung.errors import InputError
+from echolung.settings import home
+
+PRECISIONS = ("bfloat16", "float32")
+
+
+@dataclass(frozen=True)
+class ExtractionPlan:
+    """One extraction, fully resolved.
+
+    Attributes:
+        manifest: the videos.
+        identity: the encoder and its weights.
+        clips: windows and crop.
+        decoder: "auto", "av" or "decord".
+        precision: "float32" or "bfloat16", the encoder's arithmetic.
+        options: the dataset's own options, part of the key.
+        path: where the store is or will be.
+    """
+
+    manifest: Manifest
+    identity: EncoderIdentity
+    clips: ClipPlan
+    decoder: str
+    precision: str
+    options: dict[str, Any]
+    path: Path
+
+    @property
+    def key(self) -> Key:
+        """Everything that can change one number in the store."""
+        return make_key(self.manifest.name, self.options, self.identity, self.clips, self.decoder, self.precision)
+
+    def rows(self) -> pd.DataFrame:
+        """Return the store's rows: all clips of a video together, videos in the manifest's order."""
+        slots = self.clips.slots()
+        videos = self.manifest.videos
+        repeated = {name: np.repeat(videos[name].to_numpy(), len(slots)) for name in ("video_id", "patient", "source")}
+        segments, views = np.tile(np.array(slots, np.int64), (len(videos), 1)).T
+        return pd.DataFrame({**repeated, "segment": segments, "view": views})
+
+    def snapshot(self) -> Snapshot:
+        """Return what the store keeps of the dataset, so that probing needs no videos."""
+        tasks = {name: task.to_json() for name, task in self.manifest.tasks.items()}
+        return Snapshot(self.manifest.name, self.manifest.videos, tasks)
+
+
+def make_key(
+    dataset: str, options: dict[str, Any], identity: EncoderIdentity, clips: ClipPlan, decoder: str, precision: str
+) -> Key:
+    """Return the key of a store: everything that can change one number in it."""
+    return {
+        "dataset": {"name": dataset, **{k: v for k, v in options.items() if v is not None}},
+        "encoder": {"kind": identity.kind, **identity.config, "weights": identity.weights},
+        "precision": precision,
+        "clips": clips.to_json(),
+        "resampling": f"bilinear, pillow {version('pillow')}",
+        "normalisation": "imagenet",
+        "decoder": decoder_identity(decoder),
+        "layer": "last",
+        "token_pool": 1,
+    }
+
+
+def make_plan(
+    manifest: Manifest,
+    identity: EncoderIdentity,
+    clips: ClipPlan,
+    *,
+    decoder: str = "auto",
+    precision: str = "auto",
+    options: dict[str, Any] | None = None,
+    path: Path | None = None,
+) -> ExtractionPlan:
+    """Return the plan; "auto" precision takes what an existing store has, else what this machine's device is good at.
+
+    Only where no store exists is torch imported, to ask for the device.
+    """
+    options = dict(options or {})
+    if precision not in (*PRECISIONS, "auto"):
+        raise InputError(f"There is no precision {precision!r}; there are auto, float32 and bfloat16.")
+    for candidate in PRECISIONS if precision == "auto" else (precision,):
+        plan = _resolve(manifest, identity, clips, decoder, candidate, options, path)
+        if precision != "auto" or (plan.path.exists() and _same_precision(plan)):
+            return plan
+    from echolung.encoders.device import default_precision
+
+    return _resolve(manifest, identity, clips, decoder, default_precision(), options, path)
+
+
+def _resolve(
+    manifest: Manifest,
+    identity: EncoderIdentity,
+    clips: ClipPlan,
+    decoder: str,
+    precision: str,
+    options: dict[str, Any],
+    path: Path | None,
+) -> ExtractionPlan:
+    if path is None:
+        key = make_key(manifest.name, options, identity, clips, decoder, precision)
+        words = [manifest.name, *(str(v) for v in options.values() if isinstance(v, str)), identity.name]
+        slug = re.sub(r"[^A-Za-z0-9@._+-]+", "-", "--".join(Path(word).name or word for word in words))
+        path = home() / "stores" / f"{slug}--{key_digest(key)[:10]}.zarr"
+    return ExtractionPlan(manifest, identity, clips, decoder, precision, options, Path(path))
+
+
+def _same_precision(plan: ExtractionPlan) -> bool:
+    # With --store both candidates have one path, and the store itself says which it is.
+    try:
+        return TokenStore.open(plan.path, writing=False).key["precision"] == plan.precision
+    except InputError:
+        return plan.key["precision"] == plan.precision

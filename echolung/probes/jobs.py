@@ -1,0 +1,81 @@
+"""What a protocol asks of probes, and what a kind of probe offers.
+
+A protocol (echolung.evaluation) only deals in jobs: "this setting, learnt from these videos". What a kind does with them,
+one bank for all or one scikit-learn fit each, is its own affair.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from echolung.probes.features import Features
+
+Setting = Mapping[str, float]
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One probe to fit.
+
+    Attributes:
+        setting: one of the kind's settings.
+        train: [v] the videos it may learn from.
+        keep: return the probe as it is after this epoch; None: only its outputs are wanted.
+    """
+
+    setting: Setting
+    train: Bool[np.ndarray, " v"]
+    keep: int | None = None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What all jobs of a run have in common.
+
+    Attributes:
+        epochs: length of the schedule (1 for probes that do not learn in epochs).
+        batch: videos a step.
+        seed: of initial parameters, batches and views.
+        device: "cpu", "cuda", …
+        memory: bytes that parameters, optimiser state and activations of one bank may take; more jobs make more passes.
+    """
+
+    epochs: int
+    batch: int = 16
+    seed: int = 0
+    device: str = "cpu"
+    memory: float = 4e9
+
+
+OnEpoch = Callable[[int, Sequence[int], Float32[np.ndarray, "p v c"]], None]
+"""(epoch from 1, indices of the jobs, their outputs for every video): logits, or numbers in the target's unit."""
+
+
+@dataclass(frozen=True)
+class ProbeKind:
+    """A kind of probe.
+
+    Attributes:
+        title: what it is, in a line.
+        pooled: learns from mean tokens; else from all of them.
+        settings: what is chosen from. Where scores tie the earlier is taken, so the more cautious come first.
+        epochs: default length of training.
+        fit: (features, targets, outputs, jobs, training, on_epoch) -> arrays of each job (None unless to be kept).
+        predict: (arrays, features) -> outputs [v, c].
+        estimate: (features, targets, outputs, jobs, training) -> seconds that `fit` will take.
+        regression: can learn numbers.
+        seed_settings: what the seed protocol chooses from.
+    """
+
+    title: str
+    pooled: bool
+    settings: tuple[Setting, ...]
+    epochs: int
+    fit: Callable[[Features, np.ndarray, int, Sequence[Job], Training, OnEpoch], list[Arrays | None]]
+    predict: Callable[[Arrays, Features], Float32[np.ndarray, "v c"]]
+    estimate: Callable[[Features, np.ndarray, int, Sequence[Job], Training], float]
+    regression: bool = True
+    seed_settings: tuple[Setting, ...] = ()

@@ -1,0 +1,1 @@
+"""A result -> files that last: run record, predictions, probe, figures."""

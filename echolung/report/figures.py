@@ -1,0 +1,42 @@
+"""Figures as PNG files, drawn without a display."""
+
+from pathlib import Path
+
+import numpy as np
+
+from echolung.evaluation import Result
+
+
+def confusion_matrix(result: Result, path: Path) -> None:
+    """Draw truth against prediction: counts as text, the share of each true class as shade."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    classes = result.task.classes
+    truth = result.predictions["truth"].map({name: i for i, name in enumerate(classes)}).to_numpy()
+    counts = np.zeros((len(classes), len(classes)), int)
+    np.add.at(counts, (truth, result.scores.argmax(1)), 1)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+
+    figure = Figure(figsize=(1.6 + 1.05 * len(classes), 1.7 + 0.95 * len(classes)), layout="constrained", dpi=160)
+    axes = figure.subplots()
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for i, j in np.ndindex(counts.shape):
+        shade = "white" if shares[i, j] > 0.55 else "#222222"
+        axes.text(j, i, f"{counts[i, j]}\n{shares[i, j]:.0%}", ha="center", va="center", color=shade, fontsize=11)
+    axes.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) < 5 else 45)
+    axes.set_yticks(range(len(classes)), [f"{name}\n(n = {counts[i].sum()})" for i, name in enumerate(classes)])
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    settings = result.settings
+    optimistic = " (optimistic)" if settings["protocol"] == "seed" else ""
+    axes.set_title(
+        f"{settings['dataset']} · {settings['task']}\n{settings['probe']}, {settings['protocol']}{optimistic}, "
+        f"by {settings['group']}",
+        fontsize=10,
+    )
+    figure.savefig(path, metadata={"Software": None})

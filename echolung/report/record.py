@@ -1,0 +1,85 @@
+"""The folder of a run: everything needed to recompute its numbers, and to know how they came about."""
+
+import json
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from echolung import __version__
+from echolung.cache import TokenStore
+from echolung.evaluation import Result
+from echolung.evaluation.summary import Summary
+from echolung.report.figures import confusion_matrix
+from echolung.settings import home, make_folder
+
+RECORD_SCHEMA = 1
+
+PACKAGES = ("torch", "numpy", "scikit-learn", "zarr", "pandas")
+
+
+def save_run(result: Result, summary: Summary, store: TokenStore, seconds: float, folder: Path | None = None) -> Path:
+    """Write record.json, predictions.csv, folds.csv, the probe and the confusion matrix; return the folder.
+
+    Args:
+        result: what was found.
+        summary: its numbers.
+        store: what it was found in.
+        seconds: how long it took.
+        folder: where; default a new one under `ECHOLUNG_HOME/runs`.
+    """
+    settings = result.settings
+    if folder is None:
+        names = [settings["dataset"], settings["task"], settings["probe"], settings["protocol"], settings["group"]]
+        folder = _new_folder(home() / "runs", f"{datetime.now():%Y%m%d-%H%M%S}-{'-'.join(names)}")
+    make_folder(folder)
+    predictions = result.predictions.sort_values(["fold", "video_id"], kind="stable")
+    predictions.to_csv(folder / "predictions.csv", index=False, float_format="%.6f", lineterminator="\n")
+    summary.folds.to_csv(folder / "folds.csv", index_label="fold", float_format="%.6f", lineterminator="\n")
+    if result.probe is not None:
+        result.probe.save(folder)
+    if result.task.classes:
+        confusion_matrix(result, folder / "confusion.png")
+    (folder / "record.json").write_text(json.dumps(_record(result, summary, store, seconds), indent=2) + "\n")
+    return folder
+
+
+def _record(result: Result, summary: Summary, store: TokenStore, seconds: float) -> dict[str, Any]:
+    return {
+        "record_schema": RECORD_SCHEMA,
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "optimistic": result.settings["protocol"] == "seed",
+        "settings": result.settings,
+        "task": result.task.to_json(),
+        "encoder": store.group.attrs.get("encoder"),
+        "store": {"name": store.path.name, "key": store.key, "key_digest": store.group.attrs["key_digest"]},
+        "videos": len(result.predictions),
+        "folds": [
+            {**row, "chosen": chosen}
+            for row, chosen in zip(result.folds.to_dict("records"), result.chosen, strict=True)
+        ],
+        "metrics": summary.to_json(),
+        "notes": list(result.notes),
+        "versions": {
+            "echolung": __version__,
+            "python": platform.python_version(),
+            **{p: _version(p) for p in PACKAGES},
+        },
+        "seconds": round(seconds, 1),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _new_folder(parent: Path, name: str) -> Path:
+    folder, n = parent / name, 1
+    while folder.exists():
+        n += 1
+        folder = parent / f"{name}-{n}"
+    return folder
