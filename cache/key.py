@@ -10,7 +10,7 @@ Key = Mapping[str, Any]
 
 
 def canonical(key: Key) -> str:
-    """Return the key as JSON with sorted fields; TypeError where a value is not JSON (never a silent stand-in)."""
+    """Return the key as JSON with sorted fields; TypeError or ValueError (NaN) where a value is not JSON."""
     return json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -21,7 +21,8 @@ def key_digest(key: Key) -> str:
 
 def differences(held: Key, expected: Key) -> list[str]:
     """Return a line "field: is X, expected Y" for every field in which two keys differ."""
-    a, b = dict(_flatten(held)), dict(_flatten(expected))
+    # As JSON reads them back, so that a tuple is no other than the list it was stored as.
+    a, b = (dict(_flatten(json.loads(canonical(key)))) for key in (held, expected))
     missing = "absent"
     return [
         f"{field}: is {a.get(field, missing)!r}, expected {b.get(field, missing)!r}"

@@ -94,14 +94,14 @@ class TokenStore:
             InputError: nothing there, another schema, another key (names the fields), or not complete.
         """
         path = Path(path)
-        if writing and path.is_dir():
-            _clear_leftovers(path)
         try:
             group = zarr.open_group(path, mode="r+" if writing else "r")
-        except (FileNotFoundError, ValueError, KeyError) as error:
+        except (FileNotFoundError, FileExistsError, NotADirectoryError, ValueError, KeyError) as error:
             raise InputError(f"There is no token store at {path} (no Zarr group found).") from error
         store = cls(path, group)
         schema = group.attrs.get("schema_version")
+        if schema is None:
+            raise InputError(f"{path} is a Zarr group, but no token store of echolung (no schema_version).")
         if schema != SCHEMA:
             raise InputError(
                 f"The store {path.name} has schema version {schema}, and this version of echolung reads {SCHEMA}. "
@@ -109,6 +109,8 @@ class TokenStore:
             )
         if expect is not None and (found := differences(store.key, expect)):
             raise InputError(f"The store {path.name} was made with another key; {'; '.join(found)}.")
+        if writing:  # only now: what is no store of ours is left alone
+            _clear_leftovers(path)
         if not (writing or unfinished or store.finished):
             done = int(store.group["complete"][:].sum()) if "complete" in store.group else 0
             raise InputError(
@@ -270,33 +272,45 @@ class TokenStore:
         array = self.group[name]
         try:
             if len(wanted) and np.array_equal(wanted, np.arange(wanted[0], wanted[0] + len(wanted))):
-                return array[int(wanted[0]) : int(wanted[0]) + len(wanted)]
-            return array.oindex[wanted]
+                values = array[int(wanted[0]) : int(wanted[0]) + len(wanted)]
+            else:
+                values = array.oindex[wanted]
         except (ValueError, RuntimeError) as error:  # a checksum that does not match, a chunk cut short
             raise RunError(f"{self.path.name}: the array {name} is damaged on disk ({error}).") from error
+        # A chunk whose file is missing reads as the fill value, NaN, which `write` lets no clip hold.
+        if np.isnan(values.reshape(len(wanted), -1)[:, :1]).any():
+            raise RunError(f"{self.path.name}: files of the array {name} are missing on disk. Copy the store again.")
+        return values
 
     # ---- writing -----------------------------------------------------------------------------------------------------
 
     def write(self, block: Block) -> None:
         """Write one block: tokens first, `complete` last, so that a killed writer leaves no clip that claims too much.
 
+        Clips that are complete, or known to be unreadable, stay as they are.
+
         Raises:
             RunError: the disk is full, or a token is not finite or overflows float16 (±65504).
         """
-        span = slice(block.start, block.start + len(block.tokens))
-        good = np.asarray([not error for error in block.errors])
-        tokens, pooled = block.tokens[good], np.full((len(good), block.tokens.shape[2]), np.nan, np.float32)
-        pooled[good] = tokens.mean(axis=1, dtype=np.float64)
-        half = self._to_float16(tokens, block.start)
-        self._guard_disk(lambda: self._write_arrays(block, span, good, half, pooled))
+        span = slice(
+            block.start, block.start + len(block.tokens)
+        )  # not `missing`: reading all for each block is quadratic
+        written = ~(self.group["complete"][span] | (self.group["error"][span] != ""))
+        good = written & np.asarray([not error for error in block.errors])
+        pooled = np.full((len(good), block.tokens.shape[2]), np.nan, np.float32)
+        pooled[good] = block.tokens[good].mean(axis=1, dtype=np.float64)
+        half = self._to_float16(block.tokens[good], block.start + np.flatnonzero(good))
+        self._guard_disk(lambda: self._write_arrays(block, written, good, half, pooled))
         self.__dict__.pop("complete", None)
 
-    def _write_arrays(self, block: Block, span: slice, good: np.ndarray, half: np.ndarray, pooled: np.ndarray) -> None:
-        for row, tokens in zip(np.arange(span.start, span.stop)[good], half, strict=True):
+    def _write_arrays(
+        self, block: Block, written: np.ndarray, good: np.ndarray, half: np.ndarray, pooled: np.ndarray
+    ) -> None:
+        for row, tokens in zip(block.start + np.flatnonzero(good), half, strict=True):
             self.group["tokens"][int(row)] = tokens
-        if "preview" in self.group:
-            self.group["preview"][span] = block.previews
+        rows = block.start + np.flatnonzero(written)
         values = {
+            **({"preview": block.previews} if "preview" in self.group else {}),
             "pooled": pooled,
             "frames": block.frames,
             "source_digest": np.asarray(block.digests, object),
@@ -306,23 +320,30 @@ class TokenStore:
             "complete": good,
         }
         for name, value in values.items():
-            self.group[name][span] = value
+            self.group[name].oindex[rows] = value[written]
 
-    def _to_float16(self, tokens: Float32[np.ndarray, "b n d"], start: int) -> Float16[np.ndarray, "b n d"]:
+    def _to_float16(
+        self, tokens: Float32[np.ndarray, "b n d"], rows: Int[np.ndarray, " b"]
+    ) -> Float16[np.ndarray, "b n d"]:
         with np.errstate(over="ignore"):
             half = tokens.astype(np.float16)
         if not np.isfinite(half).all():
-            row = start + int(np.flatnonzero(~np.isfinite(half).all(axis=(1, 2)))[0])
+            row = rows[np.flatnonzero(~np.isfinite(half).all(axis=(1, 2)))[0]]
             raise RunError(
                 f"The encoder gave a token that float16 cannot hold (not a number, or beyond ±65504) for "
                 f"{self.rows['video_id'][row]}. Nothing was written for its block; check the checkpoint."
             )
         return half
 
+    @property
+    def missing(self) -> Bool[np.ndarray, " clips"]:
+        """Which clips are neither complete nor known to be unreadable."""
+        return ~(self.complete | (self.group["error"][:] != ""))
+
     def unfinished_blocks(self) -> list[int]:
-        """Return the start rows of the blocks in which a clip is neither complete nor known to be unreadable."""
-        open_rows = ~(self.complete | (self.group["error"][:] != ""))
-        return [start for start in range(0, self.clips, self.block) if open_rows[start : start + self.block].any()]
+        """Return the start rows of the blocks in which a clip is missing."""
+        missing = self.missing
+        return [start for start in range(0, self.clips, self.block) if missing[start : start + self.block].any()]
 
     def reopen(self, rows: Int[np.ndarray, " n"]) -> None:
         """Mark clips as still to be encoded: their source changed, or is to be tried again."""
@@ -338,7 +359,8 @@ class TokenStore:
         self.group["source_mtime"][:] = mtimes
 
     def replace_snapshot(self, snapshot: Snapshot) -> None:
-        """Exchange the dataset's table: labels were corrected, a column was added."""
+        """Exchange the dataset's table: labels were corrected, a column was added. `finish` afterwards."""
+        self.group.attrs["finished"] = False  # a kill between two renames leaves no table to read
         _write_snapshot(self.group, "manifest.new", snapshot)
         _swap(self.path, "manifest")
         self.__dict__.pop("snapshot", None)

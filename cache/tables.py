@@ -13,7 +13,7 @@ def write_table(group: zarr.Group, table: pd.DataFrame) -> None:
     for name in table.columns:
         values = _values(table[name])
         array = group.create_array(
-            name,
+            _array_name(name),
             shape=values.shape,
             chunks=(max(len(values), 1),),
             dtype=str if values.dtype == object else values.dtype,
@@ -26,11 +26,20 @@ def write_table(group: zarr.Group, table: pd.DataFrame) -> None:
 def read_table(group: zarr.Group) -> pd.DataFrame:
     """Return the table that `write_table` wrote."""
     columns: Any = group.attrs["columns"]
-    return pd.DataFrame({name: _plain(group[name][:]) for name in columns})
+    return pd.DataFrame({name: _plain(group[_array_name(name)][:]) for name in columns})
+
+
+def as_stored(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table as `read_table` would give it back, to compare one with what a store holds."""
+    return pd.DataFrame({name: _plain(_values(table[name])) for name in table.columns})
+
+
+def _array_name(column: str) -> str:
+    return column.replace("/", "%2F")  # to Zarr a slash makes a group
 
 
 def _values(column: "pd.Series[Any]") -> np.ndarray:
-    if pd.api.types.is_bool_dtype(column):
+    if pd.api.types.is_bool_dtype(column) and not column.isna().any():
         return column.to_numpy(bool)
     if pd.api.types.is_integer_dtype(column) and not column.isna().any():
         return column.to_numpy(np.int64)

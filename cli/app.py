@@ -50,6 +50,9 @@ def root(
 
 def main() -> None:
     """Run the command line; errors come as one paragraph, and as exit code 2 (bad input) or 1 (a run that failed)."""
+    # torch's threads by default spin while they wait for each other. Beside the decoding processes that was seen to make
+    # an encoder seven times slower on two cores; asleep they cost nothing. Read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except EcholungError as error:

@@ -7,7 +7,7 @@ import typer
 
 from echolung.cli.console import say, steps
 
-VIDEOS, FRAMES, SIZE = 36, 8, 64
+VIDEOS, FRAMES, SIZE = 72, 8, 64
 
 
 def demo(

@@ -70,7 +70,7 @@ def run_probe(
     **arguments: Any,
 ) -> Path:
     """Cross-validate, save, show; return the run's folder."""
-    from echolung.encoders.device import pick_device
+    from echolung.device import pick_device
     from echolung.evaluation import cross_validate
     from echolung.evaluation.summary import summarise
     from echolung.report.record import save_run

@@ -56,7 +56,7 @@ def inspect_video(path: Path, decoder: str) -> VideoFacts:
         return np.linspace(0, len(times) - 1, COMPARED_FRAMES).round().astype(int)
 
     frames, _ = decode_chosen(path, choose, decoder)
-    times = clock[0]
+    times = clock[-1]
     span = times[-1] - times[0] if len(times) > 1 else 0.0
     fps = (len(times) - 1) / span if span > 0 else 0.0
     pixels = hashlib.sha256(f"{len(times)}".encode() + frames.tobytes()).hexdigest()

@@ -31,7 +31,7 @@ def decode(path: Path | str, decoder: str = "auto") -> UInt8[np.ndarray, "t h w 
 
     Args:
         path: a video file, or a folder of frame images in the natural order of their names.
-        decoder: "auto" (see `decoder_for`), "decord" or "av".
+        decoder: "av"; "auto": decord for MP4 and AVI where it is installed; "decord": the same, but it must be.
 
     Raises:
         DecodeError: the file is missing, empty, truncated or no video.
@@ -58,9 +58,20 @@ def decode_chosen(
         raise DecodeError(f"There is no file {path}.")
     if path.is_file() and path.stat().st_size == 0:
         raise DecodeError(f"{path.name} is empty (0 bytes).")
-    read = {"decord": _decord, "av": _av, "images": _images}[decoder_for(path, decoder)]
+    reader = decoder_for(path, decoder)
     try:
-        times, frames_at = read(path)
+        return _read(path, choose, reader)
+    except DecodeError:
+        # decord cannot read frames narrower than 64 pixels, nor some codecs. The key names both libraries' versions, so
+        # which of them read a file is settled by the key and the file.
+        if (reader, decoder) != ("decord", "auto"):
+            raise
+    return _read(path, choose, "av")
+
+
+def _read(path: Path, choose: Choose, reader: str) -> tuple[UInt8[np.ndarray, "k h w 3"], Int[np.ndarray, " k"]]:
+    try:
+        times, frames_at = {"decord": _decord, "av": _av, "images": _images}[reader](path)
         if len(times) == 0:
             raise DecodeError(f"{path.name} holds no video frame.")
         indices = np.asarray(choose(times))
@@ -76,18 +87,20 @@ def decode_chosen(
 
 
 def decoder_for(path: Path, decoder: str = "auto") -> str:
-    """Return which reader takes `path`: "images" for folders, else `decoder`, or by suffix where that is "auto"."""
+    """Return which reader takes `path`: "images" for folders, "decord" for MP4 and AVI unless `decoder` is "av", else "av".
+
+    Raises:
+        InputError: there is no such decoder, or "decord" was asked for and is not installed.
+    """
     if decoder not in ("auto", "av", "decord"):
         raise InputError(f"There is no decoder {decoder!r}; there are auto, av and decord.")
     if path.is_dir():
         return "images"
-    if decoder == "auto":
-        return "decord" if path.suffix.lower() in DECORD_SUFFIXES and _version("decord") else "av"
     if decoder == "decord" and not _version("decord"):
         raise InputError(
             "decord is not installed (it has wheels for Linux and Windows on x86-64 only); use av or auto."
         )
-    return decoder
+    return "decord" if decoder != "av" and path.suffix.lower() in DECORD_SUFFIXES and _version("decord") else "av"
 
 
 def decoder_identity(decoder: str = "auto") -> dict[str, str]:
@@ -167,14 +180,12 @@ def _av(path: Path) -> Reader:
 
 
 def _images(folder: Path) -> Reader:
-    from PIL import Image
-
     files = sorted((f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES), key=lambda f: _natural(f.name))
     if not files:
         raise DecodeError(f"The folder {folder.name} holds no image ({', '.join(IMAGE_SUFFIXES)}).")
 
     def frames_at(indices: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k h w 3"]:
-        frames = [np.asarray(Image.open(files[i]).convert("RGB")) for i in indices]
+        frames = [_rgb(files[i]) for i in indices]
         if odd := {f.shape for f in frames} - {frames[0].shape}:
             raise DecodeError(f"The images in {folder.name} differ in size: {frames[0].shape[:2]} and {odd.pop()[:2]}.")
         return np.stack(frames)
@@ -182,6 +193,15 @@ def _images(folder: Path) -> Reader:
     return np.full(len(files), np.nan), frames_at
 
 
+def _rgb(file: Path) -> UInt8[np.ndarray, "h w 3"]:
+    from PIL import Image
+
+    with Image.open(file) as image:
+        if image.mode[0] in "IF":  # Pillow would cut such values off at 255
+            raise DecodeError(f"{file.parent.name}/{file.name} has more than 8 bits a pixel; save it with 8.")
+        return np.asarray(image.convert("RGB"))
+
+
 def _natural(name: str) -> list[tuple[int, str]]:
     """Return a sort key that puts frame_2 before frame_10."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

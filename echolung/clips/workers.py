@@ -51,7 +51,7 @@ def prepare_video(path: Path, video_id: str, plan: ClipPlan, decoder: str) -> Pr
     windows: list[Window] = []
 
     def choose(times: Float[np.ndarray, " t"]) -> Int[np.ndarray, " k"]:
-        windows.extend(sample(times, plan, video_id))
+        windows[:] = sample(times, plan, video_id)
         return np.concatenate([window.frames for window in windows])
 
     frames, _ = decode_chosen(path, choose, decoder)
@@ -88,7 +88,7 @@ def run_in_workers(
     arguments: Callable[[Job], tuple[Any, ...]],
     workers: int | None = None,
     time_limit: float = TIME_LIMIT,
-    ahead: int = 8,
+    ahead: int | None = None,
 ) -> Iterator[tuple[Job, Any]]:
     """Yield (job, result) in the order of `jobs`; a result is a DecodeError where a job failed, hung or crashed.
 
@@ -98,11 +98,13 @@ def run_in_workers(
         arguments: a job -> the function's arguments.
         workers: processes; default one a core.
         time_limit: seconds a job.
-        ahead: jobs begun before their turn; bounds memory.
+        ahead: jobs begun before their turn, which bounds memory; default two a worker.
     """
+    workers = workers or os.cpu_count() or 1
+    ahead = ahead or 2 * workers
     # Spawned, not forked: a child forked from a process that has used torch or decord threads can deadlock.
     context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=workers or os.cpu_count() or 1, context=context, initializer=_one_thread) as pool:
+    with ProcessPool(max_workers=workers, context=context, initializer=_one_thread) as pool:
         waiting: deque[tuple[Job, Any]] = deque()
         try:
             for job in jobs:

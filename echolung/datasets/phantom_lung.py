@@ -52,11 +52,11 @@ def draw_patient(number: int, seed: int) -> Patient:
     random = np.random.default_rng((seed, 1, number))
     return Patient(
         PATTERNS[number % len(PATTERNS)],
-        pleura=random.uniform(0.16, 0.30),
-        gain=random.uniform(-9, 7),
+        pleura=random.uniform(0.18, 0.28),
+        gain=random.uniform(-6, 6),
         dynamic_range=random.uniform(48, 66),
         attenuation=random.uniform(2, 14),
-        half_angle=random.uniform(0.45, 0.75),
+        half_angle=random.uniform(0.52, 0.68),
         breath=random.uniform(0.2, 0.5),
         excursion=random.uniform(3, 9),
     )

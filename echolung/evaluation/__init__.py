@@ -1,5 +1,6 @@
 """Which videos may be learnt from and which are predicted, and what the predictions are worth."""
 
-from echolung.evaluation.protocols import Result, cross_validate
+from echolung.evaluation.protocols import cross_validate
+from echolung.evaluation.result import Result
 
 __all__ = ["Result", "cross_validate"]

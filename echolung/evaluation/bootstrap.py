@@ -73,11 +73,12 @@ def weighted_auroc(
     """Return for each resample the (one-against-rest, if more than two classes) AUROC: the weighted share of pairs in order."""
     areas = []
     for c in range(1, 2) if p.shape[1] == 2 else range(p.shape[1]):
-        positive = truth == c
-        above = p[positive, c][:, None] - p[~positive, c]
-        order = (above > 0) + 0.5 * (above == 0)
-        wins = ((weights[:, positive] @ order) * weights[:, ~positive]).sum(1)
-        areas.append(wins / (weights[:, positive].sum(1) * weights[:, ~positive].sum(1)))
+        order = np.argsort(p[:, c], kind="stable")
+        _, starts = np.unique(p[order, c], return_index=True)  # equal scores count as one step, half in order
+        sides = (truth[order] == c, truth[order] != c)
+        positive, negative = (np.add.reduceat(weights[:, order] * side, starts, axis=1) for side in sides)
+        below = negative.cumsum(1) - 0.5 * negative
+        areas.append((positive * below).sum(1) / (positive.sum(1) * negative.sum(1)))
     return np.mean(areas, axis=0)
 
 

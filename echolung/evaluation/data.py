@@ -1,6 +1,6 @@
 """A store and a task -> the labelled videos: targets, and the groups that must not be split."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,13 @@ def task_data(
     videos, labels = videos[labelled].reset_index(drop=True), labels[labelled]
     if videos.empty:
         raise InputError(f"No video of {store.path.name} has a label in the column {what.column!r} of task {name!r}.")
+    what, absent = _present(what, labels)
+    if absent:
+        notes.append(f"No video here is {' or '.join(absent)}; {name} is judged on the other classes.")
+    if what.kind == "classification" and len(what.classes) < 2:
+        raise InputError(
+            f"Every labelled video of {store.path.name} is {what.classes[0]!r}: {name} has nothing to tell apart."
+        )
     level, groups = _groups(videos, group)
     if group is None and level != "patient":
         notes.append(f"Patients are not known for every video; folds keep each {level} together.")
@@ -98,6 +105,15 @@ def _targets(labels: "pd.Series[object]", task: Task, name: str) -> np.ndarray:
             f"The task {name!r} has the classes {', '.join(index)}, but labels say {', '.join(unknown[:5])}."
         )
     return np.array([index[str(label)] for label in labels], np.int64)
+
+
+def _present(task: Task, labels: "pd.Series[object]") -> tuple[Task, list[str]]:
+    """Return the task without the classes that no video has, and those."""
+    if task.kind == "regression":
+        return task, []
+    found = set(labels.astype(str))
+    kept = tuple(name for name in task.classes if name in found)
+    return replace(task, classes=kept), [name for name in task.classes if name not in found]
 
 
 def _groups(videos: pd.DataFrame, group: str | None) -> tuple[str, np.ndarray]:

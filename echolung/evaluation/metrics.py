@@ -80,7 +80,7 @@ def regression(truth: Float[np.ndarray, " v"], predicted: Float[np.ndarray, " v"
     """Return MAE, RMSE, both quantities that papers call R², and Pearson's r."""
     error = predicted - truth
     total = ((truth - truth.mean()) ** 2).sum()
-    varied = len(truth) > 1 and truth.std() > 0 and predicted.std() > 0
+    varied = np.ptp(truth) > 0 and np.ptp(predicted) > 0
     pearson = float(np.corrcoef(truth, predicted)[0, 1]) if varied else float("nan")
     return {
         "mae": float(np.abs(error).mean()),

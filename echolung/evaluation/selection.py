@@ -65,6 +65,9 @@ def losses(outputs: Float32[np.ndarray, "v c"], targets: np.ndarray) -> Float[np
 
 
 def choose(loss: Float[np.ndarray, "settings epochs"], settings: Sequence[Mapping[str, float]]) -> Choice:
-    """Return the setting and epoch of least loss; at a tie the earlier setting in the list, then the earlier epoch."""
-    setting, epoch = np.unravel_index(int(np.argmin(loss)), loss.shape)
+    """Return the setting and epoch of least loss; at a tie the earlier setting in the list, then the earlier epoch.
+
+    A setting that diverged (NaN) is never the best.
+    """
+    setting, epoch = np.unravel_index(int(np.argmin(np.where(np.isnan(loss), np.inf, loss))), loss.shape)
     return Choice(settings[int(setting)], int(epoch) + 1)

@@ -27,7 +27,7 @@ class Units:
         strata: [v] class of each video (of numbers: their quintile).
         groups: [v] name of what each video must stay together with.
         kind: "patient", "source" or "video".
-        classes: names of the strata, for messages.
+        classes: names of the strata; empty for numbers, whose quintiles are balanced where possible and never required.
     """
 
     strata: Int[np.ndarray, " v"]
@@ -41,8 +41,7 @@ class Units:
         if targets.dtype.kind != "f":
             return cls(targets, groups, kind, classes)
         edges = np.quantile(targets, np.linspace(0, 1, BINS + 1)[1:-1])
-        names = tuple(f"quintile {i + 1}" for i in range(BINS))
-        return cls(np.searchsorted(edges, targets, side="right"), groups, kind, names)
+        return cls(np.searchsorted(edges, targets, side="right"), groups, kind, ())
 
     def part(self, chosen: Bool[np.ndarray, " v"]) -> "Units":
         """Return the units of some of the videos."""
@@ -50,19 +49,21 @@ class Units:
 
     @property
     def groups_per_class(self) -> dict[str, int]:
-        """Class name -> number of groups that have a video of it."""
-        return {self.classes[c]: len(np.unique(self.groups[self.strata == c])) for c in np.unique(self.strata)}
+        """Class name -> number of groups that have a video of it; empty for numbers."""
+        present = np.unique(self.strata) if self.classes else ()
+        return {self.classes[c]: len(np.unique(self.groups[self.strata == c])) for c in present}
 
     @property
     def largest_k(self) -> int:
-        """Largest number of folds that can work.
+        """Number of folds beyond which it cannot work.
 
         Of patients and videos every class must have one a fold, so that each fold can score it. Classes live in few sources,
         so there only the training folds must hold every class: two sources a class will do.
         """
-        fewest = min(self.groups_per_class.values())
+        groups = len(np.unique(self.groups))
+        fewest = min(self.groups_per_class.values(), default=groups)
         if self.kind == "source":
-            return len(np.unique(self.groups)) if fewest >= 2 else 0
+            return groups if fewest >= 2 else 0
         return fewest
 
 
@@ -82,83 +83,124 @@ class Folds:
         return (self.of != fold) & (self.of >= 0)
 
 
-def grouped_folds(units: Units, k: int, seed: int) -> Folds:
+def grouped_folds(units: Units, k: int, seed: int) -> Folds | None:
     """Return k folds with no group in two of them, classes as even as groups allow (scikit-learn's StratifiedGroupKFold).
 
-    Raises:
-        InputError: it cannot be done; says the largest k that can.
+    None where no such folds are found whose training parts all hold every class.
     """
     if not 2 <= k <= units.largest_k:
-        raise InputError(_refusal(units, k))
+        return None
     from sklearn.model_selection import StratifiedGroupKFold
 
+    # Fewer than k videos in every stratum cannot be stratified, and scikit-learn refuses to.
+    strata = units.strata if np.bincount(units.strata).max() >= k else np.zeros_like(units.strata)
     for attempt in range(ATTEMPTS):
         splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed + 1000 * attempt)
         of = np.empty(len(units.strata), np.int64)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "fewer members than n_splits": checked above, in groups
-            for fold, (_, test) in enumerate(splitter.split(of, units.strata, units.groups)):
+            for fold, (_, test) in enumerate(splitter.split(of, strata, units.groups)):
                 of[test] = fold
         folds = Folds(of, k)
         if is_valid(folds, units):
             return folds
-    raise InputError(
-        f"In {ATTEMPTS} attempts no way was found to make {k} folds whose training parts all hold every class: the "
-        f"{len(np.unique(units.groups))} {units.kind}s are too uneven. Use a smaller --cv."
-    )
+    return None
 
 
 def is_valid(folds: Folds, units: Units) -> bool:
     """Whether no fold is empty, no group is in two folds, and every training fold holds every class."""
-    everything = set(np.unique(units.strata))
     for fold in range(folds.count):
         test, train = folds.test(fold), folds.train(fold)
         if not test.any() or set(units.groups[test]) & set(units.groups[train]):
             return False
-        if set(np.unique(units.strata[train])) != everything:
+        if not holds_every_class(units, train):
             return False
     return True
 
 
-def inner_folds(units: Units, seed: int, most: int = INNER) -> Folds:
-    """Return folds within a training part: `most`, or as many as can be made.
+def holds_every_class(units: Units, part: Bool[np.ndarray, " v"]) -> bool:
+    """Whether every class that the videos have is among those of `part`; of numbers, whether there are any."""
+    return bool(part.any()) and (not units.classes or set(units.strata[part]) == set(units.strata))
+
+
+def nested_folds(units: Units, k: int, seed: int) -> tuple[Folds, list[Folds]]:
+    """Return k outer folds, and inner folds of each training part and then of everything (-1: outside the part).
+
+    There are `INNER` inner folds, or as many as can be made.
 
     Raises:
-        InputError: not even two.
+        InputError: it cannot be done; says the largest k that can.
     """
-    for k in range(min(most, units.largest_k), 1, -1):
-        try:
-            return grouped_folds(units, k, seed)
-        except InputError:
-            continue
-    raise InputError(
-        f"A training part has too few {units.kind}s to choose a setting inside it ({_counts(units)}; two of each class are "
-        "needed). Use a smaller --cv, or another --group."
-    )
+    found = _nested(units, k, seed)
+    if found is None:
+        raise InputError(_refusal(units, k, seed))
+    return found
+
+
+def _nested(units: Units, k: int, seed: int) -> tuple[Folds, list[Folds]] | None:
+    outer = grouped_folds(units, k, seed)
+    if outer is None:
+        return None
+    parts = [outer.train(fold) for fold in range(k)] + [np.ones(len(units.groups), bool)]
+    inner = []
+    for i, part in enumerate(parts):
+        folds = _inner(units.part(part), seed + 1 + i)
+        if folds is None:
+            return None
+        of = np.full(len(part), -1)
+        of[part] = folds.of
+        inner.append(Folds(of, folds.count))
+    return outer, inner
+
+
+def _inner(units: Units, seed: int) -> Folds | None:
+    for k in range(min(INNER, units.largest_k), 1, -1):
+        if (folds := grouped_folds(units, k, seed)) is not None:
+            return folds
+    return None
 
 
 def holdout(units: Units, shares: tuple[int, ...], seed: int) -> Folds:
     """Return train, validation and test as folds 0, 1, 2 in the given shares (per cent).
 
     The shares are put together from equal folds: 60/20/20 is three, one and one of five.
+
+    Raises:
+        InputError: no such shares, or too few groups for that many equal folds.
     """
+    text = "/".join(map(str, shares))
     if len(shares) != 3 or sum(shares) != 100 or min(shares) <= 0:
-        text = "/".join(map(str, shares))
         raise InputError(f"--split {text} must be three whole numbers above 0 that add up to 100, such as 60/20/20.")
     part = math.gcd(*shares)
-    folds = grouped_folds(units, 100 // part, seed)
     bounds = np.cumsum([shares[2] // part, shares[1] // part])
-    return Folds(2 - np.searchsorted(bounds, folds.of, side="right"), 3)
+    for attempt in range(ATTEMPTS):
+        folds = grouped_folds(units, 100 // part, seed + attempt)
+        if folds is None:
+            break
+        parts = Folds(2 - np.searchsorted(bounds, folds.of, side="right"), 3)
+        needed = (0,) if units.kind == "source" else (0, 1, 2)
+        if all(holds_every_class(units, parts.test(i)) for i in needed):
+            return parts
+    raise InputError(
+        f"--split {text} is put together from {100 // part} equal parts, and these {units.kind}s ({_counts(units)}) cannot "
+        "be divided so that each has its share of every class. Rounder shares need fewer parts (60/20/20: 5)."
+    )
 
 
 def _counts(units: Units) -> str:
-    return ", ".join(f"{name}: {count}" for name, count in units.groups_per_class.items())
+    counts = units.groups_per_class or {"in all": len(np.unique(units.groups))}
+    return ", ".join(f"{name}: {count}" for name, count in counts.items())
 
 
-def _refusal(units: Units, k: int) -> str:
-    limit, unit = units.largest_k, units.kind
+def _refusal(units: Units, k: int, seed: int) -> str:
+    unit, counts = units.kind, _counts(units)
+    works = (n for n in range(units.largest_k, 1, -1) if n != k and _nested(units, n, seed) is not None)
+    limit = next(works, None)
+    if limit is None:
+        return (
+            f"Cross-validation cannot keep these {unit}s together ({counts}): it needs three {unit}s of every class, one to "
+            "be scored and two to choose a setting on. Use another --group, or --split official where the data has one."
+        )
     if k < 2:
         return f"--cv {k}: cross-validation needs at least 2 folds; up to {limit} work here."
-    if limit < 2:
-        return f"Cross-validation needs at least two {unit}s in every class, and there are {_counts(units)}."
-    return f"{k} folds cannot be made of these {unit}s ({_counts(units)}). The largest that works is {limit}: --cv {limit}."
+    return f"{k} folds cannot be made of these {unit}s ({counts}). The largest that works is {limit}: --cv {limit}."

@@ -8,7 +8,7 @@ import pandas as pd
 
 from echolung.evaluation import metrics
 from echolung.evaluation.bootstrap import intervals
-from echolung.evaluation.protocols import Result
+from echolung.evaluation.result import Result
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,10 @@ def summarise(result: Result, seed: int = 0) -> Summary:
         return metrics.classification(truth[chosen], scores[chosen], task.ordinal)
 
     by_fold = pd.DataFrame([measure(folds == fold, truth, result.scores) for fold in order], index=order)
-    guessed = pd.DataFrame([measure(folds == fold, truth, _guess(truth, folds, fold, result)) for fold in order])
+    guesses = [np.tile(guess, (len(truth), 1)) for guess in result.folds["guess"]]
+    guessed = pd.DataFrame(
+        [measure(folds == fold, truth, guess) for fold, guess in zip(result.folds["fold"], guesses, strict=True)]
+    )
     patients = table["patient"].astype(str).where(table["patient"].astype(str) != "", table["video_id"]).to_numpy()
     one_each, mixed = _by_patient(result, truth, patients)
     return Summary(
@@ -74,15 +77,6 @@ def _truth(result: Result) -> np.ndarray:
     if result.task.kind == "regression":
         return column.to_numpy(np.float64)
     return column.map({name: i for i, name in enumerate(result.task.classes)}).to_numpy(np.int64)
-
-
-def _guess(truth: np.ndarray, folds: np.ndarray, fold: int, result: Result) -> np.ndarray:
-    """Return the scores of whoever only knows how often each class occurs in the training part."""
-    others = truth[folds != fold] if (folds != fold).any() else truth
-    if result.task.kind == "regression":
-        return np.full((len(truth), 1), others.mean())
-    shares = np.bincount(others, minlength=len(result.task.classes)) / len(others)
-    return np.tile(shares, (len(truth), 1))
 
 
 def _by_patient(result: Result, truth: np.ndarray, patients: np.ndarray) -> tuple[dict[str, float], int]:

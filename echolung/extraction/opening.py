@@ -15,7 +15,7 @@ from echolung.cache.store import copy_clips
 from echolung.encoders import Encoder
 from echolung.errors import InputError
 from echolung.extraction.plan import ExtractionPlan
-from echolung.extraction.sources import Sources, find_changes, snapshot_outdated
+from echolung.extraction.sources import Sources, find_changes, newer_snapshot
 
 CPU_BATCH = 4
 """Clips a batch on a CPU: more does not make a core faster, and loses more when the run is killed."""
@@ -54,8 +54,8 @@ def open_or_create(
         store.reopen(np.flatnonzero(store.group["error"][:] != ""))
     if changes.touched.any():
         store.record_mtimes(np.where(changes.touched, changes.mtimes, store.group["source_mtime"][:]))
-    if snapshot_outdated(store, plan):
-        store.replace_snapshot(plan.snapshot())
+    if newer := newer_snapshot(store, plan):
+        store.replace_snapshot(newer)
     return store
 
 

@@ -99,7 +99,7 @@ def make_plan(
         plan = _resolve(manifest, identity, clips, decoder, candidate, options, path)
         if precision != "auto" or (plan.path.exists() and _same_precision(plan)):
             return plan
-    from echolung.encoders.device import default_precision
+    from echolung.device import default_precision
 
     return _resolve(manifest, identity, clips, decoder, default_precision(), options, path)
 
@@ -124,6 +124,6 @@ def _resolve(
 def _same_precision(plan: ExtractionPlan) -> bool:
     # With --store both candidates have one path, and the store itself says which it is.
     try:
-        return TokenStore.open(plan.path, writing=False).key["precision"] == plan.precision
+        return TokenStore.open(plan.path, unfinished=True).key["precision"] == plan.precision
     except InputError:
-        return plan.key["precision"] == plan.precision
+        return True  # not a store that can be read: for whoever opens it to say

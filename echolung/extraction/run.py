@@ -1,14 +1,16 @@
 """Decode ahead, encode, write: the loop that fills a token store, and goes on where a killed one stopped.
 
 A clip's numbers depend, in the last bits, on the batch it was encoded in. So batches are fixed: block k holds the same
-rows always, a block is encoded whole or not at all, and an unreadable video's places are filled with black frames. That
-is what makes a store that was killed and resumed equal, bit for bit, to one that never was.
+rows always, a block is encoded whole or not at all, and the places of clips that cannot be read, or that the store holds
+already, are filled with black frames. That makes a store that was killed and resumed equal, bit for bit, to one that
+never was.
 """
 
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,9 +19,10 @@ from jaxtyping import Float32, UInt8
 
 from echolung.cache import TokenStore
 from echolung.cache.store import PREVIEW_SHAPE, Block
+from echolung.clips.plan import ClipPlan
 from echolung.clips.workers import TIME_LIMIT, PreparedVideo, prepare_video, run_in_workers
+from echolung.device import pick_device
 from echolung.encoders import Encoder, load_encoder, normalise
-from echolung.encoders.device import pick_device
 from echolung.errors import DecodeError, InputError, RunError
 from echolung.extraction.opening import open_or_create
 from echolung.extraction.plan import ExtractionPlan
@@ -91,12 +94,19 @@ def extract(
             plan, encoder, sources, batch=batch, preview=preview, rehash=rehash, retry=retry, log=progress.log
         )
         _fill(store, plan, encoder, sources, workers, time_limit, strict, progress)
+        failures = store.failures
+        if strict and failures:  # those of an earlier run, too
+            raise RunError(_fatal(*next(iter(failures.items()))))
+        if not store.complete.any():
+            reason = next(iter(failures.values()), "")
+            raise RunError(f"None of the {len(plan.manifest.videos)} videos could be read (the first: {reason}).")
         store.finish()
     progress.seconds["all"] = time.perf_counter() - began
-    if not store.complete.any():
-        reason = next(iter(store.failures.values()), "")
-        raise RunError(f"None of the {len(plan.manifest.videos)} videos could be read (the first: {reason}).")
     return TokenStore.open(plan.path, plan.key)
+
+
+def _fatal(video: str, reason: object) -> str:
+    return f"The video {video} cannot be read, and --strict was asked for: {reason}"
 
 
 @dataclass
@@ -182,30 +192,35 @@ def _decoded(
 ) -> Iterator[tuple[int, _Batch]]:
     """Yield (start row, clips) of each unfinished block in order, decoding ahead in worker processes."""
     at = {video: row for row, video in enumerate(plan.manifest.videos["video_id"])}
+    paths = store.snapshot.videos.set_index("video_id")["path"]
     rows_of = store.rows.groupby("video_id", sort=False).indices
-    wanted = {start: min(store.block, store.clips - start) for start in blocks}
-    videos = [v for v, rows in rows_of.items() if any((r // store.block) * store.block in wanted for r in rows)]
+    missing = store.missing
+    last = {start: int(np.flatnonzero(missing[: start + store.block])[-1]) for start in blocks}
+    videos = [video for video, rows in rows_of.items() if missing[rows].any()]
     filling: dict[int, _Batch] = {}
-    arguments = lambda video: (plan.manifest.file(at[video]), video, plan.clips, plan.decoder)  # noqa: E731
+
+    def arguments(video: str) -> tuple[Path, str, ClipPlan, str]:
+        # The store's own table, which also knows what the dataset has lost since the store was begun.
+        return plan.manifest.root / paths[video], video, plan.clips, plan.decoder
+
     for video, result in run_in_workers(prepare_video, videos, arguments, workers, time_limit):
         if isinstance(result, DecodeError):
             if strict:
-                raise RunError(f"The video {video} cannot be read, and --strict was asked for: {result}")
+                raise RunError(_fatal(video, result))
             progress.log(f"Left out {video}: {result}")
         for slot, row in enumerate(rows_of[video]):
-            start = int(row) // store.block * store.block
-            if start not in wanted:
+            if not missing[row]:
                 continue
-            batch = filling.setdefault(start, _Batch.empty(wanted[start], plan))
-            _put(batch, int(row) - start, slot, result, sources, at[video])
-            if row == start + wanted[start] - 1:  # videos come in row order, so a block's last row completes it
+            start = int(row) // store.block * store.block
+            if start not in filling:
+                filling[start] = _Batch.empty(min(store.block, store.clips - start), plan)
+            _put(filling[start], int(row) - start, slot, result, *sources.of(at.get(video)))
+            if row == last[start]:  # videos come in row order
                 yield start, filling.pop(start)
 
 
-def _put(
-    batch: _Batch, place: int, slot: int, result: PreparedVideo | DecodeError, sources: Sources, video: int
-) -> None:
-    batch.sizes[place], batch.mtimes[place] = int(sources.sizes[video]), int(sources.mtimes[video])
+def _put(batch: _Batch, place: int, slot: int, result: PreparedVideo | DecodeError, size: int, mtime: int) -> None:
+    batch.sizes[place], batch.mtimes[place] = size, mtime
     if isinstance(result, DecodeError):
         batch.errors[place] = str(result)
         return

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Int
 
-from echolung.cache import TokenStore
+from echolung.cache import Snapshot, TokenStore
+from echolung.cache.tables import as_stored
 from echolung.clips.workers import source_digest, source_files
 from echolung.datasets import Manifest
 from echolung.extraction.plan import ExtractionPlan
@@ -18,13 +20,17 @@ class Sources:
     sizes: Int[np.ndarray, " videos"]
     mtimes: Int[np.ndarray, " videos"]
 
+    def of(self, row: int | None) -> tuple[int, int]:
+        """Return (size, time stamp) of the video in a row of the manifest; -1 where it is in none."""
+        return (-1, -1) if row is None else (int(self.sizes[row]), int(self.mtimes[row]))
+
 
 @dataclass(frozen=True)
 class Changes:
     """How the videos on disk differ from those a store was made of, a flag for each clip of the store.
 
     Attributes:
-        content: the source's content is another.
+        content: the source's content is another, or it could not be read and is another file now.
         touched: the time stamp is another, the content the same.
         mtimes: the time stamps as they are now.
         gone: the source is no longer there; its tokens stay.
@@ -56,17 +62,21 @@ def find_changes(store: TokenStore, manifest: Manifest, sources: Sources, rehash
     gone = (video < 0) | (sources.sizes[video] < 0)
     sizes, mtimes = sources.sizes[video], sources.mtimes[video]
     held_size, held_mtime = store.group["source_size"][:], store.group["source_mtime"][:]
-    suspect = store.complete & ~gone & (rehash | (held_size != sizes) | (held_mtime != mtimes))
+    differs = (held_size != sizes) | (held_mtime != mtimes)
+    mended = (store.group["error"][:] != "") & ~gone & differs  # of an unreadable video there is no digest to compare
+    suspect = store.complete & ~gone & (rehash | differs)
     digests = {row: source_digest(manifest.file(row)) for row in np.unique(video[suspect]).tolist()}
     held_digest = store.group["source_digest"][:]
-    content = np.zeros(store.clips, bool)
+    content = mended
     for clip in np.flatnonzero(suspect):
         content[clip] = digests[video[clip]] != held_digest[clip]
     return Changes(content, suspect & ~content & (held_mtime != mtimes), mtimes, store.complete & gone)
 
 
-def finished_store(plan: ExtractionPlan, rehash: bool = False, retry: bool = False) -> TokenStore | None:
-    """Return the plan's store where there is nothing left to do, else None.
+def finished_store(
+    plan: ExtractionPlan, rehash: bool = False, retry: bool = False, strict: bool = False
+) -> TokenStore | None:
+    """Return the plan's store where there is nothing left to do, or (strict) to complain of, else None.
 
     Raises:
         InputError: what is at the plan's path has another key or schema.
@@ -74,22 +84,20 @@ def finished_store(plan: ExtractionPlan, rehash: bool = False, retry: bool = Fal
     if not plan.path.exists():
         return None
     store = TokenStore.open(plan.path, plan.key, writing=False, unfinished=True)
-    if not store.finished or (retry and store.failures):
+    if not store.finished or ((retry or strict) and store.failures):
         return None
     if set(plan.manifest.videos["video_id"]) - set(store.rows["video_id"]):
         return None
     changes = find_changes(store, plan.manifest, read_sources(plan.manifest), rehash)
-    same_table = snapshot_outdated(store, plan)
-    return None if changes.content.any() or changes.touched.any() or same_table else store
+    return None if changes.content.any() or changes.touched.any() or newer_snapshot(store, plan) else store
 
 
-def snapshot_outdated(store: TokenStore, plan: ExtractionPlan) -> bool:
-    """Whether the dataset's table now says something else about the store's videos than when it was last looked at."""
+def newer_snapshot(store: TokenStore, plan: ExtractionPlan) -> Snapshot | None:
+    """Return the dataset's table as it now is, None where the store's says the same; what is known of gone videos stays."""
     held, now = store.snapshot, plan.snapshot()
-    if len(now.videos) != len(held.videos):
-        return False  # videos are gone from disk; what is known of them stays
-    return held.tasks != now.tasks or _as_text(held) != _as_text(now)
-
-
-def _as_text(snapshot: "object") -> str:
-    return snapshot.videos.fillna("").to_csv(index=False)  # type: ignore[attr-defined]
+    videos = as_stored(now.videos)
+    gone = ~held.videos["video_id"].isin(videos["video_id"])
+    if gone.any():
+        videos = as_stored(pd.concat([videos, held.videos[gone]], ignore_index=True))
+    same = held.tasks == now.tasks and held.videos.equals(videos)
+    return None if same else Snapshot(now.dataset, videos, now.tasks)

@@ -43,7 +43,7 @@ class ProbeBank:
         head: the kind.
         recipes: how each learns.
         members: [p, v] which videos each may learn from.
-        targets: [v] class indices (int64) or numbers (float32); what non-members hold is never looked at.
+        targets: [v] class indices (int64) or numbers (float32); a probe gives those of videos not its own no weight.
         outputs: number of classes, or 1 for numbers.
         device: where to train.
     """
@@ -83,6 +83,7 @@ class ProbeBank:
         epochs: int,
         batch: int,
         seed: int,
+        videos: Bool[np.ndarray, " v"] | None = None,
         schedule_epochs: int | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> None:
@@ -90,13 +91,15 @@ class ProbeBank:
 
         Args:
             features: tokens of all v videos.
-            epochs: passes over the videos that any probe may learn from.
+            epochs: passes over `videos`.
             batch: videos a step; all probes share the batches.
             seed: of the batches and of which random view a video shows in an epoch.
+            videos: which are drawn into batches; None: those that any probe may learn from. Probes that are to see the same
+                batches in two banks need it.
             schedule_epochs: length of the cosine, where the run ends before it does.
             on_epoch: called after each epoch with (epoch from 1, outputs [p, v, c] of all probes for all videos).
         """
-        rows = np.flatnonzero(self.members.any(0).cpu().numpy())
+        rows = np.flatnonzero(self.members.any(0).cpu().numpy() if videos is None else videos)
         steps = math.ceil(len(rows) / batch)
         total = steps * (schedule_epochs or epochs)
         done = 0
@@ -105,9 +108,9 @@ class ProbeBank:
             order = random.permutation(rows)
             views = random.integers(features.views, size=len(order)) if features.views > 1 else None
             for start in range(0, len(order), batch):
-                videos = order[start : start + batch]
-                tokens = features.batch(videos, None if views is None else views[start : start + batch], self.device)
-                self._step(tokens, torch.from_numpy(videos).to(self.device), cosine(done, total))
+                drawn = order[start : start + batch]
+                tokens = features.batch(drawn, None if views is None else views[start : start + batch], self.device)
+                self._step(tokens, torch.from_numpy(drawn).to(self.device), cosine(done, total))
                 done += 1
             if on_epoch:
                 on_epoch(epoch, self.predict(features))

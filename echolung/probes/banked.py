@@ -44,6 +44,7 @@ def _fit(
     on_epoch: OnEpoch,
 ) -> list[Arrays | None]:
     kept: list[Arrays | None] = [None] * len(jobs)
+    videos = np.any([job.train for job in jobs], axis=0)  # the same batches, however many passes memory asks for
     for indices in _passes(head, features, outputs, jobs, training):
         chosen = [jobs[i] for i in indices]
         bank = _bank(head, features, targets, outputs, chosen, training)
@@ -60,6 +61,7 @@ def _fit(
                 epochs=_last(chosen, training),
                 batch=training.batch,
                 seed=training.seed,
+                videos=videos,
                 schedule_epochs=training.epochs,
                 on_epoch=partial(after, indices=indices, bank=bank),
             )
@@ -81,10 +83,10 @@ def _estimate(
 ) -> float:
     """Return the seconds `_fit` will take: one step and one look at a bank of the same size, times their number."""
     seconds = 0.0
+    rows = np.flatnonzero(np.any([job.train for job in jobs], axis=0))
+    one = rows[: training.batch]
     for indices in _passes(head, features, outputs, jobs, training):
         chosen = [jobs[i] for i in indices]
-        rows = np.flatnonzero(np.any([job.train for job in chosen], axis=0))
-        one = rows[: training.batch]
         everyone = [Job(job.setting, np.ones(len(one), bool)) for job in chosen]
         trial, batch = _bank(head, features, targets[one], outputs, everyone, training), features.select(one)
         train = partial(trial.fit, batch, epochs=1, batch=training.batch, seed=0)

@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from echolung.cache import TokenStore
+from echolung.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,20 @@ class Features:
 
 
 def load_features(store: TokenStore, *, pooled: bool) -> Features:
-    """Read a store into memory: float32 means over tokens, or all tokens as float16. Unreadable videos are left out."""
-    rows = store.rows.assign(row=np.arange(store.clips))[store.complete]
-    rows = rows.sort_values(["video_id", "view", "segment"], kind="stable")
+    """Read a store into memory: float32 means over tokens, or all tokens as float16.
+
+    Unreadable videos are left out.
+
+    Raises:
+        InputError: no video could be read.
+    """
+    rows = store.rows.assign(row=np.arange(store.clips))
+    whole = pd.Series(store.complete).groupby(rows["video_id"].to_numpy()).transform("all")
+    if not whole.any():
+        raise InputError(
+            f"No video of {store.path.name} could be read at extraction, so there is nothing to learn from."
+        )
+    rows = rows[whole.to_numpy()].sort_values(["video_id", "view", "segment"], kind="stable")
     views, segments = int(rows["view"].max()) + 1, int(rows["segment"].max()) + 1
     order = rows.groupby("video_id")["row"].min().sort_values(kind="stable").index  # as the store has them
     table = dict(iter(rows.groupby("video_id")["row"]))

@@ -49,16 +49,20 @@ class Probe:
 
 
 def load_probe(path: Path | str) -> Probe:
-    """Return the probe in a run folder or safetensors file; InputError where there is none."""
+    """Return the probe in a run folder or safetensors file; InputError where there is none that can be used."""
     path = Path(path)
     file = path / "probe.safetensors" if path.is_dir() else path
     try:
         with safe_open(file, framework="numpy") as stream:
             header = json.loads((stream.metadata() or {})["echolung.probe"])
             arrays = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError) as error:
+        kind, classes = header.pop("kind"), tuple(header.pop("classes"))
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise InputError(f"There is no saved probe at {file} ({type(error).__name__}: {error}).") from error
-    kind, classes = header.pop("kind"), tuple(header.pop("classes"))
+    if kind not in PROBES:
+        raise InputError(
+            f"{file} holds a probe of the kind {kind!r}, and this version of echolung has {', '.join(PROBES)}."
+        )
     return Probe(kind, classes, arrays, header)
 
 

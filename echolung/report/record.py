@@ -35,7 +35,8 @@ def save_run(result: Result, summary: Summary, store: TokenStore, seconds: float
         folder = _new_folder(home() / "runs", f"{datetime.now():%Y%m%d-%H%M%S}-{'-'.join(names)}")
     make_folder(folder)
     predictions = result.predictions.sort_values(["fold", "video_id"], kind="stable")
-    predictions.to_csv(folder / "predictions.csv", index=False, float_format="%.6f", lineterminator="\n")
+    # float32 in its shortest form: reading it back gives the very numbers that the metrics were computed from.
+    predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
     summary.folds.to_csv(folder / "folds.csv", index_label="fold", float_format="%.6f", lineterminator="\n")
     if result.probe is not None:
         result.probe.save(folder)

@@ -50,7 +50,7 @@ def test_zero_and_one_are_classes_unless_said_otherwise(write):
     csv = write("path,patient,b_lines\na.mp4,1,0\nb.mp4,2,1.0\nc.mp4,3,1\n")
     manifest = load_manifest("table", csv)
     assert manifest.tasks["b_lines"].classes == ("0", "1") and list(manifest.videos["b_lines"]) == ["0", "1", "1"]
-    assert "b_lines holds just 0 and 1" in manifest.notes[0] and "'b_lines': 'KIND'" in manifest.notes[0]
+    assert "b_lines holds just 0 and 1" in manifest.notes[0] and "--kind b_lines=KIND" in manifest.notes[0]
     manifest = load_manifest("table", csv, kinds={"b_lines": "regression"})
     assert manifest.tasks["b_lines"].kind == "regression" and manifest.videos["b_lines"].sum() == 2
     assert manifest.notes == ()
@@ -181,7 +181,7 @@ def test_duplicates(write):
 @pytest.mark.parametrize(
     ("kinds", "match"),
     [
-        ({"y": "ordinal"}, r"kinds names 'y'.*label columns are label, number"),
+        ({"y": "ordinal"}, r"--kind names 'y'.*label columns are label, number"),
         ({"lable": "ordinal"}, "Did you mean 'label'"),
         ({"path": "ordinal"}, "no such label column"),
         ({"label": "classes"}, r"one of classification, regression, ordinal, ignore, not 'classes'"),
@@ -197,7 +197,7 @@ def test_wrong_kinds(write, kinds, match):
 @pytest.mark.parametrize("column", ["u,u", "2,2", "2,2.0", "1.5,1.5"])
 def test_one_value_only_is_nothing_to_learn(write, column):
     first, second = column.split(",")
-    with pytest.raises(InputError, match=r"label x .*one value only .*'ignore'"):
+    with pytest.raises(InputError, match=r"label x .*one value only .*x=ignore"):
         load_manifest("table", write(f"path,x\n1.mp4,{first}\n2.mp4,{second}\n"))
 
 

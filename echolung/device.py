@@ -1,4 +1,4 @@
-"""Which device and arithmetic an encoder runs with."""
+"""Which device to compute on, and in what arithmetic."""
 
 import torch
 

@@ -1,0 +1,127 @@
+"""What an evaluation found: every scored video once, how the folds were made up, the fitted probe."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from echolung.datasets.manifest import Task
+from echolung.errors import RunError
+from echolung.evaluation.data import TaskData
+from echolung.evaluation.selection import Choice
+from echolung.evaluation.splits import Folds
+from echolung.probes import Probe
+from echolung.probes.saved import softmax
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an evaluation found.
+
+    Attributes:
+        predictions: one row a scored video: video_id, patient, source, fold, truth, then p_<class> or prediction.
+        folds: one row a fold: patients and videos in train and test, and what guessing from the training part predicts (the
+            share of each class, or the mean).
+        chosen: for each fold the setting and epoch it predicts with.
+        probe: fitted on everything by the same selection; None for the seed protocol, whose selection has no meaning there.
+        task: what was asked.
+        settings: how, fully resolved.
+        notes: what the reader should know.
+    """
+
+    predictions: pd.DataFrame
+    folds: pd.DataFrame
+    chosen: list[dict[str, Any]]
+    probe: Probe | None
+    task: Task
+    settings: dict[str, Any]
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def scores(self) -> np.ndarray:
+        """Class probabilities [v, classes], or predicted numbers [v, 1]."""
+        columns = [f"p_{name}" for name in self.task.classes] or ["prediction"]
+        return self.predictions[columns].to_numpy(np.float64)
+
+
+def build_result(
+    data: TaskData,
+    probe: str,
+    folds: Folds,
+    order: Sequence[int],
+    outputs: np.ndarray,
+    choices: Sequence[Choice],
+    settings: dict[str, Any],
+    notes: Sequence[str],
+    final: tuple[Choice, dict[str, np.ndarray]] | None,
+) -> Result:
+    """Put a result together.
+
+    Args:
+        data: the labelled videos.
+        probe: name of the kind.
+        folds: which fold scores each video.
+        order: the folds that score.
+        outputs: [v, c] logits (or numbers) of the probe that scores each video.
+        choices: of each fold.
+        settings: how it was done.
+        notes: for the reader.
+        final: setting and numbers of the probe to keep.
+
+    Raises:
+        RunError: an output is not a finite number.
+    """
+    classes = data.task.classes
+    scored = np.isin(folds.of, order)
+    if not np.isfinite(outputs[scored]).all():
+        raise RunError(
+            f"The {probe} probe gave outputs that are not finite: its training diverged. Check the labels for extreme "
+            "values, or use another probe."
+        )
+    scores = softmax(outputs[scored]) if classes else outputs[scored].astype(np.float32)
+    truth = np.array(classes)[data.targets[scored]] if classes else data.targets[scored]
+    predictions = data.videos.loc[scored, ["video_id", "patient", "source"]].reset_index(drop=True)
+    columns = [f"p_{name}" for name in classes] or ["prediction"]
+    predictions = predictions.assign(fold=folds.of[scored], truth=truth, **dict(zip(columns, scores.T, strict=True)))
+    table = []
+    for fold in order:
+        test, train = folds.test(fold), folds.train(fold)
+        sizes = {
+            f"{unit}s_{part}": len(_names(data, column, chosen))
+            for part, chosen in (("train", train), ("test", test))
+            for unit, column in (("patient", "patient"), ("video", "video_id"))
+        }
+        level = "video_id" if settings["group"] == "video" else settings["group"]
+        shared = {
+            "groups_shared": len(_names(data, level, test) & _names(data, level, train)),
+            "patients_shared": len(_names(data, "patient", test) & _names(data, "patient", train)),
+        }
+        table.append({"fold": fold, **sizes, **shared, "guess": _guess(data, train)})
+    chosen = [{**choice.setting, "epoch": choice.epoch} for choice in choices]
+    fitted = None
+    if final is not None:
+        learnt = int(folds.train(order[0]).sum()) if "split" in settings else len(data.targets)
+        about = {**settings, "setting": dict(final[0].setting), "epoch": final[0].epoch, "videos": learnt}
+        fitted = Probe(probe, classes, final[1], about)
+    return Result(predictions, pd.DataFrame(table), chosen, fitted, data.task, settings, tuple(notes))
+
+
+def _names(data: TaskData, column: str, chosen: np.ndarray) -> set[str]:
+    """Return the known patients (sources, videos) of some videos."""
+    return set(data.videos[column][chosen].fillna("").astype(str)) - {""}
+
+
+def kept_together(data: TaskData, folds: Folds, order: Sequence[int]) -> str:
+    """Return what folds that were not made here keep together: patients, or only videos."""
+    patients = [_names(data, "patient", folds.test(fold)) for fold in order]
+    unknown = (data.videos["patient"].fillna("").astype(str) == "").any()
+    return "video" if unknown or sum(map(len, patients)) > len(set.union(*patients)) else "patient"
+
+
+def _guess(data: TaskData, train: np.ndarray) -> list[float]:
+    """Return the prediction of whoever only knows the labels of the training part."""
+    if not data.task.classes:
+        return [float(data.targets[train].mean())]
+    return (np.bincount(data.targets[train], minlength=data.outputs) / train.sum()).tolist()

@@ -1,0 +1,129 @@
+"""A job that hangs, crashes or raises costs itself and nothing else, and no worker knows of torch."""
+
+import hashlib
+import time
+
+import numpy as np
+import pytest
+import torch  # the parent has it; the workers must not
+
+from echolung.clips import ClipPlan
+from echolung.clips.workers import prepare_video, run_in_workers, source_digest
+from echolung.errors import DecodeError, InputError
+
+JOBS = """
+import ctypes, os, sys, time
+from echolung.errors import InputError
+
+def job(what, value):
+    if what == "hang":
+        time.sleep(600)
+    if what == "exit":
+        os._exit(7)
+    if what == "segfault":
+        ctypes.string_at(0)
+    if what == "raise":
+        raise ZeroDivisionError("no such luck")
+    if what == "input":
+        raise InputError("the second channel is missing")
+    if what == "odd":
+        class Odd(Exception):  # cannot be pickled
+            pass
+        raise Odd("odd")
+    if what == "slow":
+        time.sleep(value)
+    return os.getpid(), value, sorted(m for m in sys.modules if m.split(".")[0] in ("torch", "sklearn", "timm"))
+"""
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory):
+    """Return a function that spawned workers can import: multiprocessing hands them the parent's sys.path."""
+    folder = tmp_path_factory.mktemp("jobs")
+    (folder / "echolung_test_jobs.py").write_text(JOBS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        from echolung_test_jobs import job
+
+        yield job
+
+
+def run(job, whats, **options):
+    return list(run_in_workers(job, list(enumerate(whats)), lambda one: (one[1], one[0]), 2, **options))
+
+
+def test_order_is_kept_and_torch_unknown(job):
+    assert torch.__version__
+    results = run(job, ["slow", "fine", "fine", "slow", "fine"], ahead=2)
+    assert [one[0] for one, _ in results] == [0, 1, 2, 3, 4]
+    assert [value for _, (_, value, _) in results] == [0, 1, 2, 3, 4]
+    assert all(modules == [] for _, (_, _, modules) in results)
+
+
+def test_prepared_clips_come_back(tmp_path, grey_frames, write_video):
+    path = write_video(tmp_path / "a.mp4", grey_frames(20))
+    arguments = (path, "a", ClipPlan(size=32), "auto")
+    ((_, prepared),) = run_in_workers(prepare_video, [0], lambda _: arguments, 1)
+    assert prepared.clips.shape == (2, 16, 32, 32, 3)
+    assert prepared.frames[0].tolist() == list(range(16)) and prepared.frames[1].tolist() == list(range(4, 20))
+    assert prepared.previews.shape == (2, 8, 112, 112)
+    assert prepared.digest == hashlib.sha256(path.read_bytes()).hexdigest() == source_digest(path)
+
+
+def test_a_bad_job_costs_itself(job):
+    whats = ["fine", "exit", "fine", "raise", "segfault", "input", "fine", "hang", "odd", "fine"]
+    began = time.monotonic()
+    results = {what: result for (_, what), result in run(job, whats, time_limit=2.0) if what != "fine"}
+    assert time.monotonic() - began < 20
+    assert all(isinstance(result, DecodeError) for result in results.values())
+    messages = {what: str(result) for what, result in results.items()}
+    assert messages["exit"] == "the decoder crashed (exit code 7)"
+    assert messages["segfault"] == "the decoder crashed (exit code -11)"
+    assert messages["raise"] == "ZeroDivisionError: no such luck"
+    assert messages["input"] == "the second channel is missing"
+    assert messages["hang"] == "decoding took longer than 2 s and was ended"
+    assert "odd" in messages
+    fine = [result for (_, what), result in run(job, whats, time_limit=2.0) if what == "fine"]
+    assert [value for _, value, _ in fine] == [0, 2, 6, 9]
+
+
+def test_leaving_early_ends_the_workers(job):
+    results = run_in_workers(job, [(0, "fine"), (1, "hang"), (2, "hang")], lambda one: (one[1], one[0]), 2)
+    next(results)
+    began = time.monotonic()
+    results.close()
+    assert time.monotonic() - began < 10
+
+
+def test_jobs_are_read_as_they_are_needed(job):
+    taken = []
+
+    def jobs():
+        for number in range(50):
+            taken.append(number)
+            yield number
+
+    results = run_in_workers(job, jobs(), lambda number: ("fine", number), 1, ahead=3)
+    next(results)
+    assert len(taken) <= 5
+    results.close()
+
+
+def test_one_call_of_a_user(tmp_path):
+    with pytest.raises(DecodeError, match=r"nothing\.mp4"):
+        prepare_video(tmp_path / "nothing.mp4", "a", ClipPlan(), "auto")
+    from PIL import Image
+
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "1.png")
+    with pytest.raises(InputError, match="--fps needs a clock"):
+        prepare_video(tmp_path, "a", ClipPlan(fps=5.0), "auto")
+
+
+def test_digest_of_a_folder(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(b"xy")
+    (tmp_path / "a" / "2.png").write_bytes(b"z")
+    first = source_digest(tmp_path / "a")
+    (tmp_path / "a" / "1.png").write_bytes(b"x")
+    (tmp_path / "a" / "2.png").write_bytes(b"yz")
+    assert source_digest(tmp_path / "a") != first
