@@ -112,7 +112,7 @@ class TokenStore:
         if writing:  # only now: what is no store of ours is left alone
             _clear_leftovers(path)
         if not (writing or unfinished or store.finished):
-            done = int(store.group["complete"][:].sum()) if "complete" in store.group else 0
+            done = int(store.array("complete")[:].sum()) if "complete" in store.group else 0
             raise InputError(
                 f"The store {path.name} holds {done} of {store.clips} clips: its extraction was stopped half-way. "
                 "Run the same `echolung extract` again; it goes on where it stopped."
@@ -198,6 +198,15 @@ class TokenStore:
 
     # ---- reading -----------------------------------------------------------------------------------------------------
 
+    def array(self, name: str) -> Any:
+        """Return the Zarr array `name`, unread (Any, because Zarr's own types cannot say that it is no group)."""
+        return self.group[name]
+
+    def _table(self, name: str) -> zarr.Group:
+        table = self.group[name]
+        assert isinstance(table, zarr.Group)  # laid out so by `create`
+        return table
+
     @property
     def key(self) -> Key:
         """Everything that can change one number in the store."""
@@ -211,12 +220,12 @@ class TokenStore:
     @property
     def clips(self) -> int:
         """Number of rows, unreadable ones included."""
-        return self.group["tokens"].shape[0]
+        return self.array("tokens").shape[0]
 
     @property
     def token_shape(self) -> tuple[int, int]:
         """(tokens a clip, dim)."""
-        return self.group["tokens"].shape[1:]
+        return self.array("tokens").shape[1:]
 
     @property
     def block(self) -> int:
@@ -231,23 +240,24 @@ class TokenStore:
     @cached_property
     def rows(self) -> pd.DataFrame:
         """One row a clip: video_id, patient, source, segment, view."""
-        return read_table(self.group["rows"])
+        return read_table(self._table("rows"))
 
     @cached_property
     def snapshot(self) -> Snapshot:
         """The dataset's table and tasks as they were at extraction."""
-        group = self.group["manifest"]
-        return Snapshot(group.attrs["dataset"], read_table(group), dict(group.attrs["tasks"]))
+        group = self._table("manifest")
+        tasks: Any = group.attrs["tasks"]
+        return Snapshot(str(group.attrs["dataset"]), read_table(group), dict(tasks))
 
     @cached_property
     def complete(self) -> Bool[np.ndarray, " clips"]:
         """Which clips have their tokens on disk."""
-        return self.group["complete"][:]
+        return self.array("complete")[:]
 
     @property
     def failures(self) -> dict[str, str]:
         """video_id -> why it could not be read."""
-        errors = self.group["error"][:]
+        errors = self.array("error")[:]
         return {self.rows["video_id"][i]: str(errors[i]) for i in np.flatnonzero(errors != "")}
 
     def tokens(self, rows: Int[np.ndarray, " n"] | Sequence[int]) -> Float16[np.ndarray, "n tokens dim"]:
@@ -269,7 +279,7 @@ class TokenStore:
         if (absent := wanted[~self.complete[wanted]]).size:
             video = self.rows["video_id"][int(absent[0])]
             raise InputError(f"{self.path.name}: {absent.size} of the clips asked for hold no {name} (first: {video}).")
-        array = self.group[name]
+        array = self.array(name)
         try:
             if len(wanted) and np.array_equal(wanted, np.arange(wanted[0], wanted[0] + len(wanted))):
                 values = array[int(wanted[0]) : int(wanted[0]) + len(wanted)]
@@ -278,7 +288,7 @@ class TokenStore:
         except (ValueError, RuntimeError) as error:  # a checksum that does not match, a chunk cut short
             raise RunError(f"{self.path.name}: the array {name} is damaged on disk ({error}).") from error
         # A chunk whose file is missing reads as the fill value, NaN, which `write` lets no clip hold.
-        if np.isnan(values.reshape(len(wanted), -1)[:, :1]).any():
+        if np.isnan(values[(slice(None), *[0] * (values.ndim - 1))]).any():
             raise RunError(f"{self.path.name}: files of the array {name} are missing on disk. Copy the store again.")
         return values
 
@@ -295,7 +305,7 @@ class TokenStore:
         span = slice(
             block.start, block.start + len(block.tokens)
         )  # not `missing`: reading all for each block is quadratic
-        written = ~(self.group["complete"][span] | (self.group["error"][span] != ""))
+        written = ~(self.array("complete")[span] | (self.array("error")[span] != ""))
         good = written & np.asarray([not error for error in block.errors])
         pooled = np.full((len(good), block.tokens.shape[2]), np.nan, np.float32)
         pooled[good] = block.tokens[good].mean(axis=1, dtype=np.float64)
@@ -307,7 +317,7 @@ class TokenStore:
         self, block: Block, written: np.ndarray, good: np.ndarray, half: np.ndarray, pooled: np.ndarray
     ) -> None:
         for row, tokens in zip(block.start + np.flatnonzero(good), half, strict=True):
-            self.group["tokens"][int(row)] = tokens
+            self.array("tokens")[int(row)] = tokens
         rows = block.start + np.flatnonzero(written)
         values = {
             **({"preview": block.previews} if "preview" in self.group else {}),
@@ -320,7 +330,7 @@ class TokenStore:
             "complete": good,
         }
         for name, value in values.items():
-            self.group[name].oindex[rows] = value[written]
+            self.array(name).oindex[rows] = value[written]
 
     def _to_float16(
         self, tokens: Float32[np.ndarray, "b n d"], rows: Int[np.ndarray, " b"]
@@ -338,7 +348,7 @@ class TokenStore:
     @property
     def missing(self) -> Bool[np.ndarray, " clips"]:
         """Which clips are neither complete nor known to be unreadable."""
-        return ~(self.complete | (self.group["error"][:] != ""))
+        return ~(self.complete | (self.array("error")[:] != ""))
 
     def unfinished_blocks(self) -> list[int]:
         """Return the start rows of the blocks in which a clip is missing."""
@@ -347,16 +357,16 @@ class TokenStore:
 
     def reopen(self, rows: Int[np.ndarray, " n"]) -> None:
         """Mark clips as still to be encoded: their source changed, or is to be tried again."""
-        complete, error = self.complete.copy(), self.group["error"][:]
+        complete, error = self.complete.copy(), self.array("error")[:]
         complete[rows], error[rows] = False, ""
         self.group.attrs["finished"] = False
-        self.group["complete"][:] = complete
-        self.group["error"][:] = error
+        self.array("complete")[:] = complete
+        self.array("error")[:] = error
         self.__dict__.pop("complete", None)
 
     def record_mtimes(self, mtimes: Int[np.ndarray, " clips"]) -> None:
         """Write when each clip's source last changed: of files that were touched, and whose content is still the same."""
-        self.group["source_mtime"][:] = mtimes
+        self.array("source_mtime")[:] = mtimes
 
     def replace_snapshot(self, snapshot: Snapshot) -> None:
         """Exchange the dataset's table: labels were corrected, a column was added. `finish` afterwards."""
@@ -376,7 +386,7 @@ class TokenStore:
 
     def _compact(self) -> None:
         for name in CLIP_ARRAYS:
-            array = self.group[name]
+            array = self.array(name)
             fill = array.metadata.fill_value
             dtype = str if array.dtype.kind in "TUO" else array.dtype
             whole = _array(self.group, name + ".new", array.shape, array.shape, dtype, fill)
@@ -389,7 +399,7 @@ class TokenStore:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            done = int(self.group["complete"][:].sum())
+            done = int(self.array("complete")[:].sum())
             raise RunError(
                 f"The disk is full: {self.path.name} stopped at {done} of {self.clips} clips, which are safe. Free some "
                 "space and run the same command again; it goes on where it stopped."
@@ -408,12 +418,12 @@ def copy_clips(source: TokenStore, target: TokenStore) -> int:
     names = ["tokens", *(["preview"] if {"preview"} <= set(source.group) & set(target.group) else [])]
     for old, new in pairs:
         for name in names:
-            target.group[name][new] = source.group[name][old]
+            target.array(name)[new] = source.array(name)[old]
     old_rows, new_rows = np.array([p[0] for p in pairs], int), np.array([p[1] for p in pairs], int)
     for name in sorted(CLIP_ARRAYS, key=lambda name: name == "complete"):  # `complete` last, as ever
-        values = target.group[name][:]
-        values[new_rows] = source.group[name][:][old_rows]
-        target.group[name][:] = values
+        values = target.array(name)[:]
+        values[new_rows] = source.array(name)[:][old_rows]
+        target.array(name)[:] = values
     target.__dict__.pop("complete", None)
     return len(pairs)
 

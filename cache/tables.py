@@ -26,7 +26,11 @@ def write_table(group: zarr.Group, table: pd.DataFrame) -> None:
 def read_table(group: zarr.Group) -> pd.DataFrame:
     """Return the table that `write_table` wrote."""
     columns: Any = group.attrs["columns"]
-    return pd.DataFrame({name: _plain(group[_array_name(name)][:]) for name in columns})
+    return pd.DataFrame({name: _plain(np.asarray(_column(group, name)[:])) for name in columns})
+
+
+def _column(group: zarr.Group, name: str) -> Any:
+    return group[_array_name(name)]
 
 
 def as_stored(table: pd.DataFrame) -> pd.DataFrame:

@@ -27,7 +27,7 @@ def list_datasets(as_json: options.Json = False) -> None:
     from echolung.datasets import DATASETS
     from echolung.settings import home
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": name,
             "what": dataset.title,

@@ -86,3 +86,21 @@ def pick_store(path: Path | None, dataset: str | None, encoder: str | None) -> "
         raise InputError(f"Several stores fit; choose by --dataset, --encoder or --store:\n  {names}")
     say(f"Store: {fitting[0].name}")
     return TokenStore.open(fitting[0])
+
+
+def find_twin(store: "TokenStore") -> "TokenStore | None":
+    """Return a store of the same clips by the same architecture with random weights, where one lies beside `store`."""
+    from echolung.cache import TokenStore
+
+    if store.key["encoder"]["kind"] == "random":
+        return None
+    for path in sorted(store.path.parent.glob("*.zarr")):
+        other = TokenStore.open(path, unfinished=True)
+        alike = all(other.key[field] == store.key[field] for field in ("dataset", "clips", "layer", "token_pool"))
+        # A checkpoint says only "vjepa2"; which size it is shows in the width of its tokens.
+        named = {s.key["encoder"]["architecture"] for s in (store, other) if "architecture" in s.key["encoder"]}
+        same_model = len(named) == 1 or (not any(name.startswith("timm:") for name in named))
+        random = other.key["encoder"]["kind"] == "random" and other.token_shape == store.token_shape
+        if random and alike and same_model and other.finished and other.rows["video_id"].equals(store.rows["video_id"]):
+            return other
+    return None

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from echolung.evaluation import Result
     from echolung.evaluation.summary import Summary
 
+PER_CENT = ("accuracy", "balanced_accuracy")
+
 
 def probe(
     dataset: Annotated[str | None, typer.Option(help="Take the store of this dataset.")] = None,
@@ -80,21 +82,26 @@ def run_probe(
     if arguments.get("task") is None:
         first = next(iter(manifest.tasks if manifest else store.snapshot.tasks), None)
         say(f"Task: {first} (the first)")
-    result = cross_validate(store, manifest=manifest, device=str(pick_device(device)), tell=say, **arguments)
+    arguments |= {"manifest": manifest, "device": str(pick_device(device)), "tell": say}
+    result = cross_validate(store, **arguments)
     summary = summarise(result)
+    twin = options.find_twin(store)
+    twin_summary = summarise(cross_validate(twin, **arguments)) if twin else None
     seconds = time.perf_counter() - began
-    folder = save_run(result, summary, store, seconds, to)
+    folder = save_run(result, summary, store, seconds, to, twin_summary)
     if as_json:
         print_json(
             {"run": str(folder), "settings": result.settings, "metrics": summary.to_json(), "notes": list(result.notes)}
         )
     else:
-        show(result, summary, store, seconds)
+        show(result, summary, store, seconds, twin_summary)
         say(f"Saved in {folder}")
     return folder
 
 
-def show(result: "Result", summary: "Summary", store: "TokenStore", seconds: float) -> None:
+def show(
+    result: "Result", summary: "Summary", store: "TokenStore", seconds: float, twin: "Summary | None" = None
+) -> None:
     """Print the table of folds and what belongs beside every number."""
     from rich.markup import escape
 
@@ -105,41 +112,47 @@ def show(result: "Result", summary: "Summary", store: "TokenStore", seconds: flo
         f"\n[bold]{settings['dataset']} · {settings['task']}[/] · {settings['probe']} probe on "
         f"{escape(str(store.group.attrs.get('encoder')))} · protocol {settings['protocol']}{optimistic}"
     )
-    console.print(_fold_table(result, summary))
+    console.print(_fold_table(result, summary, twin))
     for line in _beside(result, summary, seconds):
         console.print(line)
     for note in result.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
 
 
-def _fold_table(result: "Result", summary: "Summary") -> Any:
+def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None") -> Any:
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     from echolung.evaluation.metrics import LABELS
 
     names = _shown(result)
-    table = Table(show_footer=False, pad_edge=False)
-    table.add_column("fold")
-    table.add_column("train\npatients / videos", justify="right")
-    table.add_column("test\npatients / videos", justify="right")
-    table.add_column("chosen")
+    keys = [key for key in result.chosen[0] if key != "epoch" or result.settings["epochs"] > 1]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("\nfold")
+    for part in ("train", "test"):
+        table.add_column(f"{part}\npat./vid.", justify="right", no_wrap=True)
+    table.add_column("chosen\n" + " · ".join(_short(key) for key in keys), no_wrap=True)
     for name in names:
-        table.add_column(LABELS[name], justify="right")
-    for (_, row), chosen, (_, values) in zip(
-        result.folds.iterrows(), result.chosen, summary.folds.iterrows(), strict=True
-    ):
-        setting = ", ".join(f"{_short(k)} {v:g}" for k, v in chosen.items())
-        sizes = [f"{row[f'patients_{part}']} / {row[f'videos_{part}']}" for part in ("train", "test")]
+        table.add_column(f"\n{LABELS[name]}{' %' if name in PER_CENT else ''}", justify="right", no_wrap=True)
+    rows = zip(result.folds.iterrows(), result.chosen, summary.folds.iterrows(), strict=True)
+    for (_, row), chosen, (_, values) in rows:
+        sizes = [f"{row[f'patients_{part}']}/{row[f'videos_{part}']}" for part in ("train", "test")]
+        setting = " · ".join(f"{chosen[key]:g}" for key in keys)
         table.add_row(str(row["fold"] + 1), *sizes, setting, *(_number(name, values[name]) for name in names))
     table.add_section()
     if len(result.folds) > 1:
-        spread = [f"{_number(n, summary.mean[n])} ± {_number(n, summary.sd[n])}" for n in names]
-        table.add_row("mean ± sd", "", "", "", *spread, style="bold")
+        table.add_row("mean ± sd", "", "", "", *_spread(summary, names), style="bold")
     low_high = [_interval(name, summary.interval.get(name)) for name in names]
     table.add_row("95 % interval", "", "", "patient bootstrap", *low_high)
+    if twin is not None:
+        table.add_row("random-init twin", "", "", "same model, untrained", *_spread(twin, names), style="dim")
     guess = "majority class" if result.task.classes else "mean"
     table.add_row(guess, "", "", "guessing", *(_number(name, summary.guess[name]) for name in names), style="dim")
     return table
+
+
+def _spread(summary: "Summary", names: list[str]) -> list[str]:
+    return [f"{_number(n, summary.mean[n])} ± {_number(n, summary.sd[n])}" for n in names]
 
 
 def _shown(result: "Result") -> list[str]:
@@ -163,7 +176,9 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
     lines.append(shares)
     if summary.patient:
         names = [n for n in _shown(result) if n in summary.patient]
-        values = ", ".join(f"{n.replace('_', ' ')} {_number(n, summary.patient[n])}" for n in names)
+        values = ", ".join(
+            f"{n.replace('_', ' ')} {_number(n, summary.patient[n])}{' %' if n in PER_CENT else ''}" for n in names
+        )
         mixed = f" ({summary.mixed_patients} with videos of several classes left out)" if summary.mixed_patients else ""
         lines.append(f"One prediction a patient: {values}{mixed}")
     lines.append(f"{len(result.predictions)} videos scored once each · {seconds:.1f} s")
@@ -173,13 +188,13 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
 def _number(metric: str, value: float) -> str:
     if value != value:
         return "—"
-    if metric in ("accuracy", "balanced_accuracy"):
-        return f"{100 * value:.1f} %"
+    if metric in PER_CENT:
+        return f"{100 * value:.1f}"
     return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
 
 
 def _interval(metric: str, interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else " – ".join(_number(metric, value).replace(" %", "") for value in interval)
+    return "" if interval is None else " – ".join(_number(metric, value) for value in interval)
 
 
 def _short(name: str) -> str:

@@ -4,10 +4,15 @@ import os
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
+
+if TYPE_CHECKING:
+    from echolung.cache import TokenStore
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -78,3 +83,101 @@ def grey_frames() -> Callable[..., np.ndarray]:
 def write_video() -> Callable[..., Path]:
     """Return a writer of small video files."""
     return _write_video
+
+
+@pytest.fixture(scope="session")
+def write_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
+    """Return a writer of small token stores: (values [v, views, segments, n, d], videos, tasks, unreadable ids) -> store."""
+
+    def write(
+        values: np.ndarray, videos: pd.DataFrame, tasks: dict[str, Any], unreadable: Sequence[str] = ()
+    ) -> "TokenStore":
+        from echolung.cache import Snapshot, TokenStore
+        from echolung.cache.store import PREVIEW_SHAPE, Block
+
+        count, views, segments, n, d = values.shape
+        videos = videos.assign(path=videos["video_id"] + ".mp4")
+        rows = videos.loc[np.repeat(np.arange(count), views * segments), ["video_id", "patient", "source"]]
+        rows = rows.reset_index(drop=True)
+        rows["segment"] = np.tile(np.arange(segments), count * views)
+        rows["view"] = np.tile(np.repeat(np.arange(views), segments), count)
+        snapshot = Snapshot("synthetic", videos, {name: task.to_json() for name, task in tasks.items()})
+        path = tmp_path_factory.mktemp("store") / "synthetic.zarr"
+        store = TokenStore.create(
+            path,
+            {"made": "up"},
+            rows,
+            snapshot,
+            tokens=n,
+            dim=d,
+            grid=(1, 1, n),
+            frames=1,
+            block=len(rows),
+            preview=False,
+        )
+        errors = ["cannot be read" if name in unreadable else "" for name in rows["video_id"]]
+        size = len(rows)
+        store.write(
+            Block(
+                start=0,
+                tokens=values.reshape(size, n, d).astype(np.float32),
+                frames=np.zeros((size, 1), np.int32),
+                previews=np.zeros((size, *PREVIEW_SHAPE), np.uint8),
+                digests=[""] * size,
+                sizes=[0] * size,
+                mtimes=[0] * size,
+                errors=errors,
+            )
+        )
+        store.finish()
+        return TokenStore.open(path)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_classes(write_store: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a writer of stores with a task of classes: `signal` marks the class in the tokens, `identity` the patient."""
+
+    def write(
+        patients: int = 24,
+        each: int = 2,
+        classes: int = 3,
+        signal: float = 1.5,
+        identity: float = 0.0,
+        *,
+        views: int = 1,
+        segments: int = 2,
+        tokens: int = 3,
+        dim: int = 16,
+        seed: int = 0,
+        columns: dict[str, Any] | None = None,
+        unreadable: Sequence[str] = (),
+    ) -> "TokenStore":
+        from echolung.datasets.manifest import Task
+
+        random = np.random.default_rng(seed)
+        person = np.repeat(np.arange(patients), each)
+        label = person % classes
+        names = [f"class{c}" for c in range(classes)]
+        centre = (
+            signal * random.normal(size=(classes, dim))[label] + identity * random.normal(size=(patients, dim))[person]
+        )
+        values = centre[:, None, None, None] + random.normal(size=(len(person), views, segments, tokens, dim))
+        videos = pd.DataFrame(
+            {
+                "video_id": [f"v{i:03d}" for i in random.permutation(len(person))],
+                "patient": [f"p{i}" for i in person],
+                "source": [f"s{i % 6}" for i in person],
+                "label": [names[c] for c in label],
+                "number": 50 + 10 * centre[:, 0] + random.normal(size=len(person)),
+                **(columns or {}),
+            }
+        )
+        tasks = {
+            "label": Task("classification", "label", tuple(names)),
+            "number": Task("regression", "number"),
+        }
+        return write_store(values, videos, tasks, unreadable)
+
+    return write

@@ -60,7 +60,8 @@ def inspect_video(path: Path, decoder: str) -> VideoFacts:
     span = times[-1] - times[0] if len(times) > 1 else 0.0
     fps = (len(times) - 1) / span if span > 0 else 0.0
     pixels = hashlib.sha256(f"{len(times)}".encode() + frames.tobytes()).hexdigest()
-    return VideoFacts(len(times), *frames.shape[1:3], float(fps), source_digest(path), pixels)
+    height, width = frames.shape[1:3]
+    return VideoFacts(len(times), height, width, float(fps), source_digest(path), pixels)
 
 
 def check_videos(

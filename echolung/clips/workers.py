@@ -6,6 +6,7 @@ The workers import this module and what it needs: never torch (the parent hands 
 import hashlib
 import multiprocessing
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -104,7 +105,7 @@ def run_in_workers(
     ahead = ahead or 2 * workers
     # Spawned, not forked: a child forked from a process that has used torch or decord threads can deadlock.
     context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=workers, context=context, initializer=_one_thread) as pool:
+    with ProcessPool(max_workers=workers, context=context, initializer=_set_up_worker) as pool:
         waiting: deque[tuple[Job, Any]] = deque()
         try:
             for job in jobs:
@@ -120,12 +121,11 @@ def run_in_workers(
                 pool.stop()
 
 
-def _one_thread() -> None:
-    # Parallel over files, so each process keeps to itself; an interrupt is the parent's to handle.
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    os.environ["OMP_NUM_THREADS"] = "1"
+def _set_up_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    os.environ["OMP_NUM_THREADS"] = "1"  # parallel over files, so each process keeps to itself
+    # FFmpeg writes its own view of a broken file to the terminal, over the progress bar; the reason comes back as an error.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _finish(job: Job, future: Any, time_limit: float) -> tuple[Job, Any]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,7 @@ def task_data(
     videos, labels = videos[labelled].reset_index(drop=True), labels[labelled]
     if videos.empty:
         raise InputError(f"No video of {store.path.name} has a label in the column {what.column!r} of task {name!r}.")
-    what, absent = _present(what, labels)
+    what, absent = _present(what, labels, name)
     if absent:
         notes.append(f"No video here is {' or '.join(absent)}; {name} is judged on the other classes.")
     if what.kind == "classification" and len(what.classes) < 2:
@@ -92,26 +93,26 @@ def task_data(
     if group is None and level != "patient":
         notes.append(f"Patients are not known for every video; folds keep each {level} together.")
     return TaskData(
-        name, what, videos, np.flatnonzero(known)[labelled], _targets(labels, what, name), groups, level, tuple(notes)
+        name, what, videos, np.flatnonzero(known)[labelled], _targets(labels, what), groups, level, tuple(notes)
     )
 
 
-def _targets(labels: "pd.Series[object]", task: Task, name: str) -> np.ndarray:
+def _targets(labels: "pd.Series[Any]", task: Task) -> np.ndarray:
     if task.kind == "regression":
-        return labels.to_numpy(np.float32)
+        return np.array(labels, np.float32)
     index = {label: i for i, label in enumerate(task.classes)}
-    if unknown := sorted({str(label) for label in labels} - set(index)):
-        raise InputError(
-            f"The task {name!r} has the classes {', '.join(index)}, but labels say {', '.join(unknown[:5])}."
-        )
     return np.array([index[str(label)] for label in labels], np.int64)
 
 
-def _present(task: Task, labels: "pd.Series[object]") -> tuple[Task, list[str]]:
+def _present(task: Task, labels: "pd.Series[Any]", name: str) -> tuple[Task, list[str]]:
     """Return the task without the classes that no video has, and those."""
     if task.kind == "regression":
         return task, []
     found = set(labels.astype(str))
+    if unknown := sorted(found - set(task.classes)):
+        raise InputError(
+            f"The task {name!r} has the classes {', '.join(task.classes)}, but labels say {', '.join(unknown[:5])}."
+        )
     kept = tuple(name for name in task.classes if name in found)
     return replace(task, classes=kept), [name for name in task.classes if name not in found]
 
@@ -130,5 +131,5 @@ def _groups(videos: pd.DataFrame, group: str | None) -> tuple[str, np.ndarray]:
     return level, videos["video_id" if level == "video" else level].astype(str).to_numpy()
 
 
-def _filled(column: "pd.Series[object]") -> bool:
+def _filled(column: "pd.Series[Any]") -> bool:
     return bool((column.fillna("").astype(str) != "").all())

@@ -62,10 +62,10 @@ def summarise(result: Result, seed: int = 0) -> Summary:
     one_each, mixed = _by_patient(result, truth, patients)
     return Summary(
         folds=by_fold,
-        mean={name: float(values.mean()) for name, values in by_fold.items()},
-        sd={name: float(values.std(ddof=1)) for name, values in by_fold.items()},
+        mean={str(name): float(values.mean()) for name, values in by_fold.items()},
+        sd={str(name): float(values.std(ddof=1)) for name, values in by_fold.items()},
         interval=intervals(truth, result.scores, folds, patients, seed),
-        guess={name: float(values.mean()) for name, values in guessed.items()},
+        guess={str(name): float(values.mean()) for name, values in guessed.items()},
         patient=one_each,
         patients_per_class={name: len(np.unique(patients[truth == c])) for c, name in enumerate(task.classes)},
         mixed_patients=mixed,

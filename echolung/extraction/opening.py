@@ -51,9 +51,9 @@ def open_or_create(
         log(f"{changes.content.sum() // plan.clips.clips} videos changed on disk; they are encoded again.")
         store.reopen(np.flatnonzero(changes.content))
     if retry and store.failures:
-        store.reopen(np.flatnonzero(store.group["error"][:] != ""))
+        store.reopen(np.flatnonzero(store.array("error")[:] != ""))
     if changes.touched.any():
-        store.record_mtimes(np.where(changes.touched, changes.mtimes, store.group["source_mtime"][:]))
+        store.record_mtimes(np.where(changes.touched, changes.mtimes, store.array("source_mtime")[:]))
     if newer := newer_snapshot(store, plan):
         store.replace_snapshot(newer)
     return store

@@ -196,7 +196,7 @@ def _decoded(
     rows_of = store.rows.groupby("video_id", sort=False).indices
     missing = store.missing
     last = {start: int(np.flatnonzero(missing[: start + store.block])[-1]) for start in blocks}
-    videos = [video for video, rows in rows_of.items() if missing[rows].any()]
+    videos = [str(video) for video, rows in rows_of.items() if missing[rows].any()]
     filling: dict[int, _Batch] = {}
 
     def arguments(video: str) -> tuple[Path, str, ClipPlan, str]:

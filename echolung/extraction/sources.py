@@ -61,12 +61,12 @@ def find_changes(store: TokenStore, manifest: Manifest, sources: Sources, rehash
     video = np.array([at.get(name, -1) for name in store.rows["video_id"]])
     gone = (video < 0) | (sources.sizes[video] < 0)
     sizes, mtimes = sources.sizes[video], sources.mtimes[video]
-    held_size, held_mtime = store.group["source_size"][:], store.group["source_mtime"][:]
+    held_size, held_mtime = store.array("source_size")[:], store.array("source_mtime")[:]
     differs = (held_size != sizes) | (held_mtime != mtimes)
-    mended = (store.group["error"][:] != "") & ~gone & differs  # of an unreadable video there is no digest to compare
+    mended = (store.array("error")[:] != "") & ~gone & differs  # of an unreadable video there is no digest to compare
     suspect = store.complete & ~gone & (rehash | differs)
     digests = {row: source_digest(manifest.file(row)) for row in np.unique(video[suspect]).tolist()}
-    held_digest = store.group["source_digest"][:]
+    held_digest = store.array("source_digest")[:]
     content = mended
     for clip in np.flatnonzero(suspect):
         content[clip] = digests[video[clip]] != held_digest[clip]

@@ -73,7 +73,7 @@ class ProbeBank:
         self.lr = torch.tensor([recipe.lr for recipe in recipes], device=self.device)
         decay = torch.tensor([recipe.weight_decay for recipe in recipes], device=self.device)
         self.optimiser = StackedAdamW(self.parameters, decay)
-        self.shift, self.scale = _scaler(targets, members) if self.regression else (None, None)
+        self.shift, self.scale = _scaler(targets, members, self.device)
         self.targets = torch.from_numpy(targets).to(self.device)
 
     def fit(
@@ -133,7 +133,7 @@ class ProbeBank:
         p, b, c = outputs.shape
         if not self.regression:
             return F.cross_entropy(outputs.reshape(p * b, c), targets.repeat(p), reduction="none").reshape(p, b)
-        scaled = (targets.expand(p, b) - self.shift[:, None]) / self.scale[:, None]  # type: ignore[index]
+        scaled = (targets.expand(p, b) - self.shift[:, None]) / self.scale[:, None]
         return F.smooth_l1_loss(outputs[:, :, 0], scaled.to(outputs.dtype), reduction="none")
 
     @torch.no_grad()
@@ -145,15 +145,15 @@ class ProbeBank:
             parts.append(self.head.forward(self.parameters, self.head.normalise(tokens)))
         outputs = torch.cat(parts, 1)
         if self.regression:
-            outputs = outputs * self.scale[:, None, None] + self.shift[:, None, None]  # type: ignore[index]
+            outputs = outputs * self.scale[:, None, None] + self.shift[:, None, None]
         return outputs.float().cpu().numpy()
 
     def slice(self, probe: int) -> dict[str, np.ndarray]:
         """Return a copy of one probe's parameters; for a regression also `target.shift` and `target.scale`."""
         arrays = {name: value[probe].cpu().numpy().copy() for name, value in self.parameters.items()}
         if self.regression:
-            arrays["target.shift"] = self.shift[probe].cpu().numpy().reshape(1)  # type: ignore[index]
-            arrays["target.scale"] = self.scale[probe].cpu().numpy().reshape(1)  # type: ignore[index]
+            arrays["target.shift"] = self.shift[probe].cpu().numpy().reshape(1)
+            arrays["target.scale"] = self.scale[probe].cpu().numpy().reshape(1)
         return arrays
 
 
@@ -163,9 +163,11 @@ def cosine(step: int, total: int) -> float:
 
 
 def _scaler(
-    targets: Float[np.ndarray, " v"], members: Bool[np.ndarray, "p v"]
+    targets: np.ndarray, members: Bool[np.ndarray, "p v"], device: torch.device
 ) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """Return mean and standard deviation of each probe's own training targets."""
-    means = [targets[row].mean() for row in members]
+    """Return mean and standard deviation of each probe's own training targets; 0 and 1 where they are classes."""
+    if targets.dtype.kind != "f":
+        return torch.zeros(len(members), device=device), torch.ones(len(members), device=device)
+    means = [float(targets[row].mean()) for row in members]
     spreads = [max(float(targets[row].std()), 1e-8) for row in members]
-    return torch.tensor(means, dtype=torch.float32), torch.tensor(spreads, dtype=torch.float32)
+    return torch.tensor(means, device=device), torch.tensor(spreads, device=device)

@@ -60,6 +60,7 @@ def _predict(model: _Model, arrays: Arrays, features: Features) -> Float32[np.nd
 def _estimate(
     model: _Model, features: Features, targets: np.ndarray, outputs: int, jobs: Sequence[Job], training: Training
 ) -> float:
+    _fit(model, features, targets, outputs, jobs[-1:], training, lambda *_: None)  # the first also imports scikit-learn
     began = time.perf_counter()
     _fit(model, features, targets, outputs, jobs[-1:], training, lambda *_: None)
     return (time.perf_counter() - began) * len(jobs)

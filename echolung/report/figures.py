@@ -1,5 +1,6 @@
 """Figures as PNG files, drawn without a display."""
 
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,11 @@ def confusion_matrix(result: Result, path: Path) -> None:
     for i, j in np.ndindex(counts.shape):
         shade = "white" if shares[i, j] > 0.55 else "#222222"
         axes.text(j, i, f"{counts[i, j]}\n{shares[i, j]:.0%}", ha="center", va="center", color=shade, fontsize=11)
-    axes.set_xticks(range(len(classes)), classes, rotation=0 if len(classes) < 5 else 45)
-    axes.set_yticks(range(len(classes)), [f"{name}\n(n = {counts[i].sum()})" for i, name in enumerate(classes)])
+    names = [textwrap.fill(name, 18) for name in classes]
+    fits = max(len(line) for name in names for line in name.split("\n")) <= 10
+    slant = {} if fits else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(classes)), names, **slant)
+    axes.set_yticks(range(len(classes)), [f"{name}\n(n = {counts[i].sum()})" for i, name in enumerate(names)])
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.tick_params(length=0)

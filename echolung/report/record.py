@@ -19,7 +19,14 @@ RECORD_SCHEMA = 1
 PACKAGES = ("torch", "numpy", "scikit-learn", "zarr", "pandas")
 
 
-def save_run(result: Result, summary: Summary, store: TokenStore, seconds: float, folder: Path | None = None) -> Path:
+def save_run(
+    result: Result,
+    summary: Summary,
+    store: TokenStore,
+    seconds: float,
+    folder: Path | None = None,
+    twin: Summary | None = None,
+) -> Path:
     """Write record.json, predictions.csv, folds.csv, the probe and the confusion matrix; return the folder.
 
     Args:
@@ -28,6 +35,7 @@ def save_run(result: Result, summary: Summary, store: TokenStore, seconds: float
         store: what it was found in.
         seconds: how long it took.
         folder: where; default a new one under `ECHOLUNG_HOME/runs`.
+        twin: the numbers of the same model with random weights, under the same protocol.
     """
     settings = result.settings
     if folder is None:
@@ -42,11 +50,13 @@ def save_run(result: Result, summary: Summary, store: TokenStore, seconds: float
         result.probe.save(folder)
     if result.task.classes:
         confusion_matrix(result, folder / "confusion.png")
-    (folder / "record.json").write_text(json.dumps(_record(result, summary, store, seconds), indent=2) + "\n")
+    (folder / "record.json").write_text(json.dumps(_record(result, summary, store, seconds, twin), indent=2) + "\n")
     return folder
 
 
-def _record(result: Result, summary: Summary, store: TokenStore, seconds: float) -> dict[str, Any]:
+def _record(
+    result: Result, summary: Summary, store: TokenStore, seconds: float, twin: Summary | None
+) -> dict[str, Any]:
     return {
         "record_schema": RECORD_SCHEMA,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -61,6 +71,7 @@ def _record(result: Result, summary: Summary, store: TokenStore, seconds: float)
             for row, chosen in zip(result.folds.to_dict("records"), result.chosen, strict=True)
         ],
         "metrics": summary.to_json(),
+        "random_twin": twin.to_json() if twin else None,
         "notes": list(result.notes),
         "versions": {
             "echolung": __version__,

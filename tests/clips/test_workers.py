@@ -73,8 +73,9 @@ def test_prepared_clips_come_back(tmp_path, grey_frames, write_video):
 def test_a_bad_job_costs_itself(job):
     whats = ["fine", "exit", "fine", "raise", "segfault", "input", "fine", "hang", "odd", "fine"]
     began = time.monotonic()
-    results = {what: result for (_, what), result in run(job, whats, time_limit=2.0) if what != "fine"}
-    assert time.monotonic() - began < 20
+    pairs = run(job, whats, time_limit=2.0)
+    assert time.monotonic() - began < 60  # and not the hanging job's ten minutes
+    results = {what: result for (_, what), result in pairs if what != "fine"}
     assert all(isinstance(result, DecodeError) for result in results.values())
     messages = {what: str(result) for what, result in results.items()}
     assert messages["exit"] == "the decoder crashed (exit code 7)"
@@ -83,8 +84,7 @@ def test_a_bad_job_costs_itself(job):
     assert messages["input"] == "the second channel is missing"
     assert messages["hang"] == "decoding took longer than 2 s and was ended"
     assert "odd" in messages
-    fine = [result for (_, what), result in run(job, whats, time_limit=2.0) if what == "fine"]
-    assert [value for _, value, _ in fine] == [0, 2, 6, 9]
+    assert [result[1] for (_, what), result in pairs if what == "fine"] == [0, 2, 6, 9]
 
 
 def test_leaving_early_ends_the_workers(job):
