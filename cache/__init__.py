@@ -1,6 +1,7 @@
 """The token store on disk: numpy, pandas and Zarr; knows nothing of torch, of video or of what the tokens mean."""
 
 from echolung.cache.key import Key, key_digest
-from echolung.cache.store import Snapshot, TokenStore
+from echolung.cache.layout import Snapshot
+from echolung.cache.store import TokenStore
 
 __all__ = ["Key", "Snapshot", "TokenStore", "key_digest"]

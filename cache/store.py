@@ -17,34 +17,22 @@ import numpy as np
 import pandas as pd
 import zarr
 from jaxtyping import Bool, Float16, Float32, Int, UInt8
-from zarr.codecs import Crc32cCodec
 
 from echolung.cache.key import Key, differences, key_digest
+from echolung.cache.layout import (
+    CLIP_ARRAYS,
+    PREVIEW_SHAPE,
+    SCHEMA,
+    Snapshot,
+    check_room,
+    clear_leftovers,
+    create_array,
+    create_arrays,
+    swap,
+    write_snapshot,
+)
 from echolung.cache.tables import read_table, write_table
 from echolung.errors import InputError, RunError
-
-SCHEMA = 1
-"""Version of the layout; a store of another is refused, not guessed at."""
-
-PREVIEW_SHAPE = (8, 112, 112)
-
-CLIP_ARRAYS = ("complete", "pooled", "frames", "source_digest", "source_size", "source_mtime", "error")
-"""Small arrays with one entry a clip: chunked by block while they are written, one chunk once finished."""
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The dataset's table as it was at extraction, labels included, so that probing needs no videos.
-
-    Attributes:
-        dataset: the dataset's name.
-        videos: one row a video, as in the dataset's manifest.
-        tasks: task name -> plain fields of the task.
-    """
-
-    dataset: str
-    videos: pd.DataFrame
-    tasks: dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -110,7 +98,7 @@ class TokenStore:
         if expect is not None and (found := differences(store.key, expect)):
             raise InputError(f"The store {path.name} was made with another key; {'; '.join(found)}.")
         if writing:  # only now: what is no store of ours is left alone
-            _clear_leftovers(path)
+            clear_leftovers(path)
         if not (writing or unfinished or store.finished):
             done = int(store.array("complete")[:].sum()) if "complete" in store.group else 0
             raise InputError(
@@ -159,28 +147,15 @@ class TokenStore:
         if path.exists():
             raise InputError(f"There is something at {path} already.")
         path.parent.mkdir(parents=True, exist_ok=True)
-        n = len(rows)
-        _check_room(path.parent, n * (tokens * dim * 2 + (int(np.prod(PREVIEW_SHAPE)) if preview else 0)))
+        clip_bytes = tokens * dim * 2 + (int(np.prod(PREVIEW_SHAPE)) if preview else 0)
+        check_room(path.parent, len(rows) * clip_bytes)
         # Built beside its place and moved there whole, so that a store is never half laid out.
         building = path.with_name(path.name + ".building")
         shutil.rmtree(building, ignore_errors=True)
         group = zarr.create_group(building)
-        shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...], Any, Any]] = {
-            "tokens": ((n, tokens, dim), (1, tokens, dim), "float16", np.nan),
-            "pooled": ((n, dim), (block, dim), "float32", np.nan),
-            "complete": ((n,), (block,), "bool", False),
-            "frames": ((n, frames), (block, frames), "int32", -1),
-            "source_digest": ((n,), (block,), str, ""),
-            "source_size": ((n,), (block,), "int64", -1),
-            "source_mtime": ((n,), (block,), "int64", -1),
-            "error": ((n,), (block,), str, ""),
-        }
-        if preview:
-            shapes["preview"] = ((n, *PREVIEW_SHAPE), (block, *PREVIEW_SHAPE), "uint8", 0)
-        for name, (shape, chunks, dtype, fill) in shapes.items():
-            _array(group, name, shape, chunks, dtype, fill)
+        create_arrays(group, len(rows), tokens=tokens, dim=dim, frames=frames, block=block, preview=preview)
         write_table(group.create_group("rows"), rows.reset_index(drop=True))
-        _write_snapshot(group, "manifest", snapshot)
+        write_snapshot(group, "manifest", snapshot)
         group.attrs.update(
             {
                 **(attributes or {}),
@@ -371,8 +346,8 @@ class TokenStore:
     def replace_snapshot(self, snapshot: Snapshot) -> None:
         """Exchange the dataset's table: labels were corrected, a column was added. `finish` afterwards."""
         self.group.attrs["finished"] = False  # a kill between two renames leaves no table to read
-        _write_snapshot(self.group, "manifest.new", snapshot)
-        _swap(self.path, "manifest")
+        write_snapshot(self.group, "manifest.new", snapshot)
+        swap(self.path, "manifest")
         self.__dict__.pop("snapshot", None)
 
     def finish(self) -> None:
@@ -389,9 +364,9 @@ class TokenStore:
             array = self.array(name)
             fill = array.metadata.fill_value
             dtype = str if array.dtype.kind in "TUO" else array.dtype
-            whole = _array(self.group, name + ".new", array.shape, array.shape, dtype, fill)
+            whole = create_array(self.group, name + ".new", array.shape, array.shape, dtype, fill)
             whole[:] = array[:]
-            _swap(self.path, name)
+            swap(self.path, name)
 
     def _guard_disk(self, action: Callable[[], None]) -> None:
         try:
@@ -404,67 +379,3 @@ class TokenStore:
                 f"The disk is full: {self.path.name} stopped at {done} of {self.clips} clips, which are safe. Free some "
                 "space and run the same command again; it goes on where it stopped."
             ) from error
-
-
-def copy_clips(source: TokenStore, target: TokenStore) -> int:
-    """Copy into the empty `target` the complete clips that `source` has of the same video, segment and view; return how many.
-
-    Both must have the same key: this is how a store grows when its dataset does.
-    """
-    identity = ["video_id", "segment", "view"]
-    at = {tuple(row): i for i, row in enumerate(source.rows[identity].itertuples(index=False)) if source.complete[i]}
-    pairs = [(at.get(tuple(row)), i) for i, row in enumerate(target.rows[identity].itertuples(index=False))]
-    pairs = [(a, b) for a, b in pairs if a is not None]
-    names = ["tokens", *(["preview"] if {"preview"} <= set(source.group) & set(target.group) else [])]
-    for old, new in pairs:
-        for name in names:
-            target.array(name)[new] = source.array(name)[old]
-    old_rows, new_rows = np.array([p[0] for p in pairs], int), np.array([p[1] for p in pairs], int)
-    for name in sorted(CLIP_ARRAYS, key=lambda name: name == "complete"):  # `complete` last, as ever
-        values = target.array(name)[:]
-        values[new_rows] = source.array(name)[:][old_rows]
-        target.array(name)[:] = values
-    target.__dict__.pop("complete", None)
-    return len(pairs)
-
-
-def _array(group: zarr.Group, name: str, shape: Any, chunks: Any, dtype: Any, fill: Any) -> Any:
-    chunks = tuple(max(1, min(c, s)) for c, s in zip(chunks, shape, strict=True))
-    # Tokens barely compress (4-19 %), and without a checksum a flipped bit reads back without a word.
-    return group.create_array(
-        name, shape=shape, chunks=chunks, dtype=dtype, fill_value=fill, compressors=[Crc32cCodec()]
-    )
-
-
-def _write_snapshot(group: zarr.Group, name: str, snapshot: Snapshot) -> None:
-    table = group.create_group(name)
-    write_table(table, snapshot.videos.reset_index(drop=True))
-    table.attrs.update({"dataset": snapshot.dataset, "tasks": snapshot.tasks})
-
-
-def _swap(path: Path, name: str) -> None:
-    """Put `name.new` in the place of `name`; a kill in between is put right by `_clear_leftovers`."""
-    old = path / f"{name}.old"
-    (path / name).rename(old)
-    (path / f"{name}.new").rename(path / name)
-    shutil.rmtree(old)
-
-
-def _clear_leftovers(path: Path) -> None:
-    for partial in path.glob("**/*.partial"):
-        partial.unlink()
-    for new in path.glob("*.new"):
-        place = path / new.name.removesuffix(".new")
-        # The old one is only moved away once the new one is whole.
-        shutil.rmtree(new) if place.exists() else new.rename(place)
-    for old in path.glob("*.old"):
-        shutil.rmtree(old)
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed * 1.02 > free:
-        raise InputError(
-            f"The store needs {needed / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free. Free some space, or name "
-            "another place with --store."
-        )

@@ -66,7 +66,7 @@ def extract(
     plan = make_plan(
         manifest, identify(encoder), clips, decoder=decoder, precision=precision, options=key_options, path=store
     )
-    if (done := finished_store(plan, rehash, retry)) is not None:
+    if (done := finished_store(plan, rehash, retry, strict)) is not None:
         say(f"{done.path.name} is complete; nothing to do.")
     else:
         done = _run(plan, device, batch, workers, preview, strict, rehash, retry, time_limit)

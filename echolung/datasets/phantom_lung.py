@@ -25,17 +25,17 @@ def draw_patient(number: int, seed: int) -> Patient:
     random = _random(seed, 1, number)
     return Patient(
         PATTERNS[order[number % len(PATTERNS)]],
-        radius=random.uniform(3.5, 6.0),
-        half_angle=random.uniform(0.44, 0.60),
-        depth=random.uniform(8.0, 14.0),
-        pleural_depth=random.uniform(1.5, 2.9),
-        gain=random.uniform(-22, -6),
-        dynamic_range=random.uniform(48, 64),
-        haze=random.uniform(-19, -9),
-        fading=random.uniform(1.2, 4.0),
+        radius=random.uniform(4.2, 5.2),
+        half_angle=random.uniform(0.50, 0.58),
+        depth=random.uniform(9.5, 12.0),
+        pleural_depth=random.uniform(1.9, 2.6),
+        gain=random.uniform(-17, -11),
+        dynamic_range=random.uniform(52, 60),
+        haze=random.uniform(-18, -13),
+        fading=random.uniform(2.0, 3.5),
         breaths=random.uniform(12, 26),
         sliding=random.uniform(0.4, 1.2),
-        ribs=bool(random.random() < 0.5),
+        ribs=bool(random.random() < 0.3),
     )
 
 
@@ -44,7 +44,7 @@ def draw_scene(patient: Patient, random: np.random.Generator) -> Scene:
     suffix = (".mp4", ".avi")[random.integers(2)]
     half = patient.half_angle
     phase, tilt = random.uniform(0, 2 * math.pi), random.uniform(-0.25, 0.25)
-    severity = random.uniform(0.15, 1)
+    severity = random.uniform(0.4, 1)
     a_lines = random.uniform(-9, 1)
     first = random.uniform(-0.9, -0.2) * half
     ribs = (first, first + random.uniform(1.0, 1.5) * half) if patient.ribs else ()

@@ -11,7 +11,7 @@ import torch
 
 from echolung import __version__
 from echolung.cache import TokenStore
-from echolung.cache.store import copy_clips
+from echolung.cache.growing import copy_clips
 from echolung.encoders import Encoder
 from echolung.errors import InputError
 from echolung.extraction.plan import ExtractionPlan

@@ -18,7 +18,8 @@ from filelock import FileLock, Timeout
 from jaxtyping import Float32, UInt8
 
 from echolung.cache import TokenStore
-from echolung.cache.store import PREVIEW_SHAPE, Block
+from echolung.cache.layout import PREVIEW_SHAPE
+from echolung.cache.store import Block
 from echolung.clips.plan import ClipPlan
 from echolung.clips.workers import TIME_LIMIT, PreparedVideo, prepare_video, run_in_workers
 from echolung.device import pick_device

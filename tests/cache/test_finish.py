@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from echolung.cache import Snapshot, TokenStore
-from echolung.cache.store import CLIP_ARRAYS
+from echolung.cache.layout import CLIP_ARRAYS
 from echolung.errors import InputError
 
 

@@ -10,7 +10,8 @@ import pytest
 import zarr
 
 from echolung.cache import Snapshot, TokenStore
-from echolung.cache.store import CLIP_ARRAYS, copy_clips
+from echolung.cache.growing import copy_clips
+from echolung.cache.layout import CLIP_ARRAYS
 from echolung.errors import InputError, RunError
 
 KEY = {"encoder": {"weights": "sha256:1", "seed": 0}, "clips": {"size": 32, "fps": None}}

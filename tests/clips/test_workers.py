@@ -3,11 +3,13 @@
 import hashlib
 import time
 
+import decord
 import numpy as np
 import pytest
 import torch  # the parent has it; the workers must not
 
 from echolung.clips import ClipPlan
+from echolung.clips.check import inspect_video
 from echolung.clips.workers import prepare_video, run_in_workers, source_digest
 from echolung.errors import DecodeError, InputError
 
@@ -117,6 +119,22 @@ def test_one_call_of_a_user(tmp_path):
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "1.png")
     with pytest.raises(InputError, match="--fps needs a clock"):
         prepare_video(tmp_path, "a", ClipPlan(fps=5.0), "auto")
+
+
+def test_av_takes_over_where_decord_gives_up(tmp_path, grey_frames, write_video, monkeypatch):
+    path, plan = write_video(tmp_path / "a.mp4", grey_frames(20)), ClipPlan(size=32)
+    expected = prepare_video(path, "a", plan, "av")
+    original = decord.VideoReader.get_batch
+    monkeypatch.setattr(decord.VideoReader, "get_batch", lambda *_: 1 / 0)  # opened, its frames counted, and then
+    found = prepare_video(path, "a", plan, "auto")
+    np.testing.assert_array_equal(found.clips, expected.clips)
+    np.testing.assert_array_equal(found.frames, expected.frames)
+    facts = inspect_video(path, "auto")
+    assert facts.frames == 20
+    with pytest.raises(DecodeError, match="division by zero"):
+        prepare_video(path, "a", plan, "decord")
+    monkeypatch.setattr(decord.VideoReader, "get_batch", original)
+    assert inspect_video(path, "decord").pixels == facts.pixels
 
 
 def test_digest_of_a_folder(tmp_path):

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from echolung.errors import InputError, RunError
 from echolung.evaluation import cross_validate, protocols
 from echolung.evaluation.data import manifest_of
+from echolung.evaluation.selection import Choice
 from echolung.evaluation.splits import Units, nested_folds
 from echolung.evaluation.summary import summarise
 from echolung.probes import PROBES, Job, Training, load_features
@@ -101,9 +102,32 @@ def test_the_label_of_a_test_video_cannot_reach_its_prediction(store, probe, mon
         assert np.abs(lying.scores[~test] - honest.scores[~test]).max() > 0.01  # the others did learn from them
 
 
+def test_no_probe_learns_from_what_it_is_to_be_judged_on(store, monkeypatch):
+    calls = spied(monkeypatch, "knn")
+    result = cross_validate(store, probe="knn", cv=3, seed=2)
+    (outer, inner), _ = folds_of(store, 3, 2)
+    assert result.predictions["fold"].tolist() == outer.of.tolist()
+    (choosing, _, _), (final, _, _) = calls
+    jobs = iter(choosing)
+    for part, folds in enumerate(inner):
+        outside = outer.test(part) if part < 3 else np.zeros(48, bool)
+        for fold in range(folds.count):
+            for setting in PROBES["knn"].settings:
+                job = next(jobs)
+                assert job.setting == setting and job.keep is None
+                assert not (job.train & (outside | folds.test(fold))).any()
+                assert (job.train | outside | folds.test(fold)).all()
+    assert next(jobs, None) is None
+    assert [job.train.tolist() for job in final[:3]] == [outer.train(fold).tolist() for fold in range(3)]
+    assert len(final) == 4 and final[3].train.all()
+
+
 @pytest.mark.parametrize("probe", ["linear", "attentive"])
-def test_a_fold_predicts_with_the_chosen_setting_stopped_at_the_chosen_epoch(store, probe):
+def test_a_fold_predicts_with_the_chosen_setting_stopped_at_the_chosen_epoch(store, probe, monkeypatch):
+    epochs = iter((2, 5, 1, 3))
+    monkeypatch.setattr(protocols, "choose", lambda losses, settings: Choice(settings[-1], next(epochs)))
     result = cross_validate(store, probe=probe, cv=3, epochs=EPOCHS, seed=1)
+    assert [chosen["epoch"] for chosen in result.chosen] == [2, 5, 1] and result.probe.about["epoch"] == 3
     (outer, _), truth = folds_of(store, 3, 1)
     kind, features = PROBES[probe], load_features(store, pooled=PROBES[probe].pooled)
     for fold, chosen in enumerate(result.chosen):
@@ -297,15 +321,17 @@ def test_published_folds_of_which_one_is_empty(write_classes):
 
 def test_an_official_split_chooses_on_val_and_scores_test_once(write_classes, monkeypatch):
     parts = np.array(["TRAIN", "train", "Val", "test"])[np.arange(48) // 2 % 8 // 2]
-    store = write_classes(columns={"split": parts})
+    store = write_classes(columns={"split": parts}, signal=0.15)
     calls = spied(monkeypatch)
-    result = cross_validate(store, split="official", epochs=EPOCHS)
+    result = cross_validate(store, split="official", epochs=20)
     train, val, test = (np.char.lower(parts) == part for part in ("train", "val", "test"))
     truth = store.snapshot.videos["label"].str[-1].astype(int).to_numpy()
     assert result.predictions["video_id"].tolist() == store.snapshot.videos["video_id"][test].tolist()
     assert all((job.train == train).all() for jobs, _, _ in calls for job in jobs)
     p = [np.exp(values) / np.exp(values).sum(1, keepdims=True) for values, _, _ in calls[0][2]]
-    _, job, epoch = calls[0][2][int(np.argmin([log_loss(truth[val], q[val]) for q in p]))]
+    best, wrong = (int(np.argmin([log_loss(truth[part], q[part]) for q in p])) for part in (val, test))
+    _, job, epoch = calls[0][2][best]
+    assert best != wrong
     assert result.chosen == [{**PROBES["linear"].settings[job], "epoch": epoch}]
     assert result.folds.loc[0, ["videos_train", "videos_test"]].tolist() == [train.sum(), test.sum()]
     assert result.settings["split"] == "official" and result.settings["group"] == "patient"

@@ -29,7 +29,7 @@ class Dataset:
         self.write_table()
 
     def write_video(self, name: str, seed: int) -> Path:
-        return self._write(self.folder / f"{name}.mp4", self._frames(10 + seed, 36, 48, seed=seed))
+        return self._write(self.folder / f"{name}.mp4", self._frames(10 + seed, 48, 64, seed=seed))
 
     def write_table(self) -> None:
         lines = [f"{name}.mp4,p_{name},{label}" for name, label in self.labels.items()]
