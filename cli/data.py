@@ -80,7 +80,7 @@ def check(
 def phantom(
     folder: Annotated[Path | None, typer.Argument(help="Where to; default ECHOLUNG_HOME/data/phantom-lung.")] = None,
     videos: Annotated[int, typer.Option(help="Number of videos.", min=1)] = 24,
-    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything drawn.", min=0)] = 0,
     frames: Annotated[int, typer.Option(help="Frames a video.", min=1)] = 32,
     size: Annotated[int, typer.Option(help="Height and width, pixels.", min=32)] = 128,
 ) -> None:

@@ -12,7 +12,7 @@ VIDEOS, FRAMES, SIZE = 96, 8, 64
 
 def demo(
     folder: Annotated[Path | None, typer.Option("--out", help="Where to; default ECHOLUNG_HOME/demo.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the phantoms and the untrained encoder.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the phantoms and the untrained encoder.", min=0)] = 0,
 ) -> None:
     """Make lung phantoms, encode them with an untrained tiny ViT, probe the tokens: minutes on a CPU, no network."""
     from echolung.cli.extract import _run, _show

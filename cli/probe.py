@@ -33,7 +33,7 @@ def probe(
     kind: options.Kind = None,
     epochs: Annotated[int | None, typer.Option(help="Length of training; default 50.", min=1)] = None,
     batch: Annotated[int, typer.Option(help="Videos a step.", min=1)] = 16,
-    seed: Annotated[int, typer.Option(help="Of folds, initial weights and batches.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of folds, initial weights and batches.", min=0)] = 0,
     device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda.")] = "auto",
     to: Annotated[
         Path | None, typer.Option("--out", help="Run folder; default a new one under ECHOLUNG_HOME/runs.")
@@ -143,7 +143,7 @@ def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None") ->
     if len(result.folds) > 1:
         table.add_row("mean ± sd", "", "", "", *_spread(summary, names), style="bold")
     low_high = [_interval(name, summary.interval.get(name)) for name in names]
-    table.add_row("95 % interval", "", "", "patient bootstrap", *low_high)
+    table.add_row("95 % interval", "", "", "pooled, by patient", *low_high)
     if twin is not None:
         table.add_row("random-init twin", "", "", "same model, untrained", *_spread(twin, names), style="dim")
     guess = "majority class" if result.task.classes else "mean"

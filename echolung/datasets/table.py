@@ -61,7 +61,8 @@ def load(
     elif (dropped := unlabelled.all(axis=1)).any():
         notes.append(f"{dropped.sum()} video(s) without any label left out: {listed(videos['video_id'][dropped])}.")
         videos = videos[~dropped].reset_index(drop=True)
-    return Manifest("table", root.parent, videos, tasks, tuple(notes))
+    # Named after the file, so that two tables have two stores.
+    return Manifest(root.stem, root.parent, videos, tasks, tuple(notes))
 
 
 # ---------------------------------------------------------------------------------------------- reading

@@ -2,6 +2,7 @@
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def confusion_matrix(result: Result, path: Path) -> None:
         axes.text(j, i, f"{counts[i, j]}\n{shares[i, j]:.0%}", ha="center", va="center", color=shade, fontsize=11)
     names = [textwrap.fill(name, 18) for name in classes]
     fits = max(len(line) for name in names for line in name.split("\n")) <= 10
-    slant = {} if fits else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
+    slant: dict[str, Any] = {} if fits else {"rotation": 35, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(classes)), names, **slant)
     axes.set_yticks(range(len(classes)), [f"{name}\n(n = {counts[i].sum()})" for i, name in enumerate(names)])
     axes.set_xlabel("predicted")

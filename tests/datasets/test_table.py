@@ -239,3 +239,8 @@ def test_numbers_come_back_as_they_were(tmp_path, numbers):
 def test_listed_cuts():
     assert table.listed([]) == "" and table.listed([1, 2]) == "1, 2"
     assert table.listed("abcde", 3) == "a, b, c and 2 more"
+
+
+def test_a_table_is_named_after_its_file(write):
+    csv = write("path,label\n1.mp4,u\n2.mp4,v\n")
+    assert load_manifest("table", csv).name == csv.stem

@@ -76,6 +76,8 @@ def slow_ece(truth: np.ndarray, p: np.ndarray) -> float:
 def test_calibration_counts_full_confidence():
     truth, p = np.array([0, 1]), np.array([[1.0, 0.0], [1.0, 0.0]])
     assert calibration_error(truth, p) == pytest.approx(0.5)
+    # 1.0 (wrong) is in the bin of 0.95 (right): one of two at a mean confidence of 0.975
+    assert calibration_error(1 - truth, np.array([[1.0, 0.0], [0.95, 0.05]])) == pytest.approx(0.475)
 
 
 def test_a_fold_that_lacks_a_class_has_no_rank_metrics_and_no_warnings():

@@ -194,6 +194,9 @@ def test_numbers(store, probe):
     assert list(result.predictions.columns) == ["video_id", "patient", "source", "fold", "truth", "prediction"]
     assert summary.mean["mae"] < 0.8 * summary.guess["mae"] and summary.guess["r2"] <= 0
     assert set(summary.interval) == {"mae", "rmse"} and summary.patient["mae"] > 0
+    for fold, guess in enumerate(result.folds["guess"]):
+        others = result.predictions["truth"][result.predictions["fold"] != fold]
+        assert guess == pytest.approx([others.mean()], rel=1e-6)
     with pytest.raises(InputError, match="cannot learn numbers"):
         cross_validate(store, "number", probe="logistic")
     with pytest.raises(InputError, match="needs classes"):
@@ -281,6 +284,8 @@ def test_the_seed_protocol_reports_the_best_of_all_looks_on_the_published_folds(
         assert len(looks) == 27 and all((job.train == (known & ~test)).all() for job in jobs)
         assert [job.setting for job in jobs] == list(PROBES["linear"].seed_settings)
         accuracies = [(values[test].argmax(1) == truth[test]).mean() for values, _, _ in looks]
+        learnt = truth[known & ~test]
+        assert result.folds["guess"][fold] == pytest.approx(np.bincount(learnt) / len(learnt))
         values, job, epoch = looks[int(np.argmax(accuracies))]
         assert result.chosen[fold] == {**jobs[job].setting, "epoch": epoch}
         scores = result.scores[table["fold"].to_numpy() == fold]
