@@ -28,12 +28,13 @@ app.add_typer(cache.app, name="cache")
 _debug = bool(os.environ.get("ECHOLUNG_DEBUG"))
 
 
-def _version(shown: bool) -> None:
+def _version(shown: bool) -> bool:
     if shown:
         from echolung import __version__
 
         typer.echo(f"echolung {__version__}")
         raise typer.Exit
+    return shown
 
 
 @app.callback()

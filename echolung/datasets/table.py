@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
@@ -16,9 +15,7 @@ SPLITS = ("train", "val", "test")
 FRAMES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff"})
 
 
-def load(
-    root: Path, kinds: dict[str, str] | None = None, missing_labels: Literal["error", "drop"] = "error"
-) -> Manifest:
+def load(root: Path, kinds: dict[str, str] | None = None, missing_labels: str = "error") -> Manifest:
     """Return the videos that the CSV `root` names, with one task a label column, in the order of the columns.
 
     A column of numbers is a regression, save one that holds just 0 and 1; any other column is a classification.
