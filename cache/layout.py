@@ -96,6 +96,10 @@ def check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed * 1.02 > free:
         raise InputError(
-            f"The store needs {needed / 1e9:.2f} GB and {folder} has {free / 1e9:.2f} GB free. Free some space, or name "
-            "another place with --store."
+            f"The store needs {_size(needed)} and {folder} has {_size(free)} free. Free some space, or name another place "
+            "with --store."
         )
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

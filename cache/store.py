@@ -93,7 +93,7 @@ class TokenStore:
         if schema != SCHEMA:
             raise InputError(
                 f"The store {path.name} has schema version {schema}, and this version of echolung reads {SCHEMA}. "
-                "Extract it again, or use the version that wrote it (attribute created_by)."
+                "Remove that folder (or name another with --store) and extract again, or use the version that wrote it (created_by)."
             )
         if expect is not None and (found := differences(store.key, expect)):
             raise InputError(f"The store {path.name} was made with another key; {'; '.join(found)}.")
@@ -230,10 +230,15 @@ class TokenStore:
         return self.array("complete")[:]
 
     @property
+    def failed(self) -> Bool[np.ndarray, " clips"]:
+        """Which clips are of a video that could not be read."""
+        return self.array("error")[:] != ""
+
+    @property
     def failures(self) -> dict[str, str]:
         """video_id -> why it could not be read."""
         errors = self.array("error")[:]
-        return {self.rows["video_id"][i]: str(errors[i]) for i in np.flatnonzero(errors != "")}
+        return {self.rows["video_id"][i]: str(errors[i]) for i in np.flatnonzero(self.failed)}
 
     def tokens(self, rows: Int[np.ndarray, " n"] | Sequence[int]) -> Float16[np.ndarray, "n tokens dim"]:
         """Return the tokens of the clips in `rows` (any order); a clip not on disk or damaged is an error, never zeros."""
@@ -251,6 +256,8 @@ class TokenStore:
 
     def _read(self, name: str, rows: Int[np.ndarray, " n"] | Sequence[int]) -> np.ndarray:
         wanted = np.asarray(rows, np.int64)
+        if (outside := wanted[(wanted < 0) | (wanted >= self.clips)]).size:
+            raise InputError(f"{self.path.name} has the rows 0 to {self.clips - 1}; there is no row {outside[0]}.")
         if (absent := wanted[~self.complete[wanted]]).size:
             video = self.rows["video_id"][int(absent[0])]
             raise InputError(f"{self.path.name}: {absent.size} of the clips asked for hold no {name} (first: {video}).")
@@ -323,7 +330,7 @@ class TokenStore:
     @property
     def missing(self) -> Bool[np.ndarray, " clips"]:
         """Which clips are neither complete nor known to be unreadable."""
-        return ~(self.complete | (self.array("error")[:] != ""))
+        return ~(self.complete | self.failed)
 
     def unfinished_blocks(self) -> list[int]:
         """Return the start rows of the blocks in which a clip is missing."""

@@ -25,6 +25,8 @@ app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.add_typer(cache.app, name="cache")
 
+INTERRUPTED = 130
+
 _debug = bool(os.environ.get("ECHOLUNG_DEBUG"))
 
 
@@ -55,14 +57,18 @@ def main() -> None:
     # an encoder seven times slower on two cores; asleep they cost nothing. Read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        app()
+        code = app(standalone_mode=False)
+        if code == INTERRUPTED:  # typer makes this of an interrupt
+            complain("Stopped. What is on disk is safe; an extraction goes on where it stopped.")
+        sys.exit(code if isinstance(code, int) else 0)
     except EcholungError as error:
         _leave(error, str(error), error.exit_code)
-    except KeyboardInterrupt as error:
-        _leave(error, "Stopped. What is on disk is safe; the same command goes on where it stopped.", 130)
     except OSError as error:
         _leave(error, *_operating_system(error))
     except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # an option that is wrong, or missing
+            error.show()
+            sys.exit(error.exit_code)
         _leave(error, f"Something unexpected went wrong ({type(error).__name__}: {error}). --debug shows where.", 1)
 
 

@@ -16,11 +16,10 @@ def list_stores(as_json: options.Json = False) -> None:
     """List the stores under ECHOLUNG_HOME."""
     from rich.table import Table
 
-    from echolung.cache import TokenStore
     from echolung.settings import home
 
     folder = home() / "stores"
-    rows = [_facts(TokenStore.open(path, unfinished=True)) for path in sorted(folder.glob("*.zarr"))]
+    rows = [_facts(store) for store in options.open_stores(folder)]
     if as_json:
         print_json(rows)
         return

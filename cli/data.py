@@ -11,6 +11,8 @@ from echolung.cli.console import out, print_json, say, steps
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from echolung.clips.check import Check
     from echolung.datasets import Manifest
 
@@ -100,12 +102,18 @@ def _facts(manifest: "Manifest", found: "Check") -> dict[str, Any]:
         "videos": len(manifest.videos),
         "patients": _count(manifest, "patient"),
         "sources": _count(manifest, "source"),
-        "tasks": {name: _per_class(manifest, name) for name, task in manifest.tasks.items() if task.classes},
+        "tasks": {name: _per_class(manifest, name) if task.classes else {} for name, task in manifest.tasks.items()},
+        "video_facts": _records(found.videos[["video_id", "frames", "height", "width", "fps"]]),
         "unreadable": found.unreadable,
         "duplicates": found.duplicates,
         "same_frames": found.same_frames,
         "notes": list(manifest.notes),
     }
+
+
+def _records(table: "DataFrame") -> list[dict[str, Any]]:
+    """Return the rows as plain values; NaN, of a video that cannot be read, becomes null."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def _show(manifest: "Manifest", found: "Check") -> None:

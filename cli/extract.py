@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from echolung.extraction import ExtractionPlan
 
 
+WINDOWS, MACHINE = "What is cut out of every video", "How it is computed"
+
+
 def extract(
     dataset: Annotated[str, typer.Option(help="A name from `echolung data list`, or a CSV.")],
     data: options.Data = None,
@@ -21,22 +24,32 @@ def extract(
         str | None,
         typer.Option(help="random:vit_small, a checkpoint, vjepa2-vitl, timm:NAME@FILE, python:module:Class, …"),
     ] = None,
-    segments: Annotated[int, typer.Option(help="Windows a video, evenly spaced.")] = 2,
-    frames: Annotated[int, typer.Option(help="Frames a window.")] = 16,
-    stride: Annotated[int, typer.Option(help="Source frames from one frame of a window to the next.")] = 1,
+    segments: Annotated[int, typer.Option(help="Windows a video, evenly spaced.", rich_help_panel=WINDOWS)] = 2,
+    frames: Annotated[int, typer.Option(help="Frames a window.", rich_help_panel=WINDOWS)] = 16,
+    stride: Annotated[int, typer.Option(help="Source frames between those of a window.", rich_help_panel=WINDOWS)] = 1,
     fps: Annotated[
         float | None, typer.Option(help="Count in time, not in frames: frames a second of a window.")
     ] = None,
-    size: Annotated[int, typer.Option(help="Height and width of the crop, pixels.")] = 224,
-    views: Annotated[int, typer.Option(help="Random views beside the fixed one, for training.")] = 0,
+    size: Annotated[int, typer.Option(help="Height and width of the crop, pixels.", rich_help_panel=WINDOWS)] = 224,
+    views: Annotated[
+        int, typer.Option(help="Random views beside the fixed one, for training.", rich_help_panel=WINDOWS)
+    ] = 0,
     store: Annotated[Path | None, typer.Option(help="Where to write; default under ECHOLUNG_HOME/stores.")] = None,
-    device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda, cuda:1.")] = "auto",
-    precision: Annotated[str, typer.Option(help="auto (bfloat16 on a GPU), float32 or bfloat16.")] = "auto",
-    batch: Annotated[int | None, typer.Option(help="Clips encoded together; default what fits.", min=1)] = None,
+    device: Annotated[
+        str, typer.Option(help="auto (a GPU if there is one), cpu, cuda.", rich_help_panel=MACHINE)
+    ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto (bfloat16 on a GPU), float32, bfloat16.", rich_help_panel=MACHINE)
+    ] = "auto",
+    batch: Annotated[
+        int | None, typer.Option(help="Clips at once; default what fits.", rich_help_panel=MACHINE, min=1)
+    ] = None,
     preview: Annotated[bool, typer.Option(help="Keep small grey frames; off for data that must not leave.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="An unreadable video ends the run.")] = False,
     rehash: Annotated[bool, typer.Option("--rehash", help="Compare sources by content, not size and time.")] = False,
-    retry: Annotated[bool, typer.Option("--retry", help="Try videos again that could not be read.")] = False,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try unreadable videos again (crashes and time-outs are anyway).")
+    ] = False,
     transducer: options.Transducer = None,
     kind: options.Kind = None,
     drop_unlabelled: options.DropUnlabelled = False,
@@ -69,26 +82,7 @@ def extract(
     if (done := finished_store(plan, rehash, retry, strict)) is not None:
         say(f"{done.path.name} is complete; nothing to do.")
     else:
-        done = _run(plan, device, batch, workers, preview, strict, rehash, retry, time_limit)
-    _show(done, as_json)
-
-
-def _run(
-    plan: "ExtractionPlan",
-    device: str,
-    batch: int | None,
-    workers: int | None,
-    preview: bool,
-    strict: bool,
-    rehash: bool,
-    retry: bool,
-    time_limit: float,
-) -> "TokenStore":
-    from echolung.extraction.run import Progress, extract
-
-    with steps(f"extracting {plan.manifest.name}", "clips") as bar:
-        progress = Progress(bar.start, bar.advance, bar.log)
-        store = extract(
+        done = run_extraction(
             plan,
             device=device,
             batch=batch,
@@ -98,8 +92,17 @@ def _run(
             rehash=rehash,
             retry=retry,
             time_limit=time_limit,
-            progress=progress,
         )
+    show_store(done, as_json)
+
+
+def run_extraction(plan: "ExtractionPlan", **how: Any) -> "TokenStore":
+    """Extract with progress on the terminal, and say where the time went; `how` goes to `echolung.extraction.run.extract`."""
+    from echolung.extraction.run import Progress, extract
+
+    with steps(f"extracting {plan.manifest.name}", "clips") as bar:
+        progress = Progress(bar.start, bar.advance, bar.log)
+        store = extract(plan, progress=progress, **how)
     seconds = progress.seconds
     rest = seconds["all"] - seconds["decode"] - seconds["encode"]
     say(
@@ -109,7 +112,10 @@ def _run(
     return store
 
 
-def _show(store: "TokenStore", as_json: bool) -> None:
+def show_store(store: "TokenStore", as_json: bool) -> None:
+    """Print what a finished store holds."""
+    from rich.markup import escape
+
     tokens, dim = store.token_shape
     failures = store.failures
     facts: dict[str, Any] = {
@@ -132,4 +138,4 @@ def _show(store: "TokenStore", as_json: bool) -> None:
         f"numbers each, {facts['bytes'] / 1e6:.0f} MB"
     )
     for name, reason in failures.items():
-        console.print(f"[red]unreadable[/] {name}: {reason}", markup=True)
+        console.print(f"[red]unreadable[/] {escape(name)}: {escape(reason)}")

@@ -13,10 +13,15 @@ if TYPE_CHECKING:
     from echolung.datasets import Manifest
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
-Data = Annotated[Path | None, typer.Option("--data", help="Where the dataset is; default ECHOLUNG_HOME/data/<name>.")]
+Data = Annotated[
+    Path | None, typer.Option("--data", metavar="PATH", help="Where it is; default ECHOLUNG_HOME/data/<name>.")
+]
 Transducer = Annotated[str | None, typer.Option(help="pocus: convex (default) or linear.")]
 Kind = Annotated[
-    list[str] | None, typer.Option("--kind", help="table: COLUMN=classification|regression|ordinal|ignore; repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--kind", metavar="COLUMN=KIND", help="table: classification, regression, ordinal or ignore; repeatable."
+    ),
 ]
 DropUnlabelled = Annotated[bool, typer.Option("--drop-unlabelled", help="table: leave videos without a label out.")]
 Decoder = Annotated[str, typer.Option(help="auto (decord for MP4 and AVI, PyAV for the rest), av or decord.")]
@@ -64,16 +69,18 @@ def pick_store(path: Path | None, dataset: str | None, encoder: str | None) -> "
 
     if path is not None:
         return TokenStore.open(path)
+    if dataset and dataset.lower().endswith(".csv"):
+        dataset = Path(dataset).stem  # as extract, which takes the CSV itself, names its store
     folder = home() / "stores"
-    found = {
-        p: TokenStore.open(p, unfinished=True) for p in sorted(folder.glob("*.zarr")) if (p / "zarr.json").is_file()
-    }
+    found = {opened.path: opened for opened in open_stores(folder)}
     fitting = [
         p
         for p, store in found.items()
         if (dataset is None or store.snapshot.dataset == dataset)
         and (encoder is None or encoder in str(store.group.attrs.get("encoder")))
     ]
+    exact = [p for p in fitting if found[p].group.attrs.get("encoder") == encoder]
+    fitting = exact or fitting  # timm:NAME is also a part of random:timm:NAME
     wanted = " ".join(f"{k} {v}" for k, v in (("of dataset", dataset), ("by encoder", encoder)) if v)
     if not fitting:
         there = f"; there are: {', '.join(p.name for p in found)}" if found else ""
@@ -83,19 +90,30 @@ def pick_store(path: Path | None, dataset: str | None, encoder: str | None) -> "
         )
     if len(fitting) > 1:
         names = "\n  ".join(p.name for p in fitting)
-        raise InputError(f"Several stores fit; choose by --dataset, --encoder or --store:\n  {names}")
+        raise InputError(f"Several stores fit; name one (by its path, or with --dataset or --encoder):\n  {names}")
     say(f"Store: {fitting[0].name}")
     return TokenStore.open(fitting[0])
 
 
-def find_twin(store: "TokenStore") -> "TokenStore | None":
-    """Return a store of the same clips by the same architecture with random weights, where one lies beside `store`."""
+def open_stores(folder: Path, quiet: bool = False) -> "list[TokenStore]":
+    """Return the stores in a folder, finished or not; one that cannot be read is named and passed over."""
     from echolung.cache import TokenStore
 
+    stores = []
+    for path in sorted(folder.glob("*.zarr")):
+        try:
+            stores.append(TokenStore.open(path, unfinished=True))
+        except InputError as error:
+            if not quiet:
+                say(f"Passed over: {error}")
+    return stores
+
+
+def find_twin(store: "TokenStore") -> "TokenStore | None":
+    """Return a store of the same clips by the same architecture with random weights, where one lies beside `store`."""
     if store.key["encoder"]["kind"] == "random":
         return None
-    for path in sorted(store.path.parent.glob("*.zarr")):
-        other = TokenStore.open(path, unfinished=True)
+    for other in open_stores(store.path.parent, quiet=True):
         alike = all(other.key[field] == store.key[field] for field in ("dataset", "clips", "layer", "token_pool"))
         # A checkpoint says only "vjepa2"; which size it is shows in the width of its tokens.
         named = {s.key["encoder"]["architecture"] for s in (store, other) if "architecture" in s.key["encoder"]}

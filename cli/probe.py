@@ -1,6 +1,8 @@
 """`echolung probe`: token store × task -> a cross-validated result."""
 
+import hashlib
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,6 +10,7 @@ import typer
 
 from echolung.cli import options
 from echolung.cli.console import out, print_json, say
+from echolung.errors import InputError
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
@@ -15,6 +18,20 @@ if TYPE_CHECKING:
     from echolung.evaluation.summary import Summary
 
 PER_CENT = ("accuracy", "balanced_accuracy")
+
+HEADS = {
+    "accuracy": "accuracy %",
+    "balanced_accuracy": "bal. acc. %",
+    "auroc": "AUROC",
+    "qwk": "weighted kappa",
+    "score_mae": "MAE of score",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R²",
+}
+
+WIDE = 105
+"""Columns from which the table has room for the chosen settings."""
 
 
 def probe(
@@ -78,25 +95,43 @@ def run_probe(
     from echolung.report.record import save_run
 
     began = time.perf_counter()
+    _check_place(to)
     manifest = options.labelled_manifest(store, labels, kinds) if labels else None
     if arguments.get("task") is None:
         first = next(iter(manifest.tasks if manifest else store.snapshot.tasks), None)
         say(f"Task: {first} (the first)")
     arguments |= {"manifest": manifest, "device": str(pick_device(device)), "tell": say}
     result = cross_validate(store, **arguments)
+    if labels:
+        digest = hashlib.sha256(labels.read_bytes()).hexdigest()
+        result = replace(result, settings={**result.settings, "labels": labels.name, "labels_digest": digest})
     summary = summarise(result)
     twin = options.find_twin(store)
     twin_summary = summarise(cross_validate(twin, **arguments)) if twin else None
     seconds = time.perf_counter() - began
+    # Shown first: if saving fails, the result has at least been seen.
+    if not as_json:
+        show(result, summary, store, seconds, twin_summary)
     folder = save_run(result, summary, store, seconds, to, twin_summary)
     if as_json:
         print_json(
             {"run": str(folder), "settings": result.settings, "metrics": summary.to_json(), "notes": list(result.notes)}
         )
     else:
-        show(result, summary, store, seconds, twin_summary)
         say(f"Saved in {folder}")
     return folder
+
+
+def _check_place(to: Path | None) -> None:
+    """Find out before hours of training whether the result can be saved."""
+    from echolung.settings import home, make_folder
+
+    if to is None:
+        make_folder(home() / "runs")
+        return
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise InputError(f"There is something at {to} already; name a new folder with --out.")
+    make_folder(to)
 
 
 def show(
@@ -112,42 +147,59 @@ def show(
         f"\n[bold]{settings['dataset']} · {settings['task']}[/] · {settings['probe']} probe on "
         f"{escape(str(store.group.attrs.get('encoder')))} · protocol {settings['protocol']}{optimistic}"
     )
-    console.print(_fold_table(result, summary, twin))
+    wide = console.width >= WIDE
+    console.print(_fold_table(result, summary, twin, wide))
+    if not wide:
+        keys = _setting_keys(result)
+        names = " · ".join(_short(key) for key in keys)
+        chosen = ", ".join(f"fold {i}: {_setting(choice, keys)}" for i, choice in enumerate(result.chosen))
+        console.print(f"Chosen ({names}): {chosen}")
     for line in _beside(result, summary, seconds):
         console.print(line)
     for note in result.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
 
 
-def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None") -> Any:
+def _setting_keys(result: "Result") -> list[str]:
+    return [key for key in result.chosen[0] if key != "epoch" or result.settings["epochs"] > 1]
+
+
+def _setting(chosen: dict[str, Any], keys: list[str]) -> str:
+    return " · ".join(f"{chosen[key]:g}" for key in keys)
+
+
+def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None", wide: bool) -> Any:
+    """Return the table; where the terminal is narrow without the settings, and with three metrics at most."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    from echolung.evaluation.metrics import LABELS
-
-    names = _shown(result)
-    keys = [key for key in result.chosen[0] if key != "epoch" or result.settings["epochs"] > 1]
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("\nfold")
+    names = _shown(result) if wide else _shown(result)[:3]
+    keys = _setting_keys(result)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1) if wide else (0, 1, 0, 0))
+    table.add_column("\nfold", no_wrap=True, min_width=14)
     for part in ("train", "test"):
         table.add_column(f"{part}\npat./vid.", justify="right", no_wrap=True)
-    table.add_column("chosen\n" + " · ".join(_short(key) for key in keys), no_wrap=True)
+    if wide:
+        table.add_column("chosen\n" + " · ".join(_short(key) for key in keys), no_wrap=True)
     for name in names:
-        table.add_column(f"\n{LABELS[name]}{' %' if name in PER_CENT else ''}", justify="right", no_wrap=True)
+        table.add_column(f"\n{HEADS[name]}", justify="right", no_wrap=True)
+
+    def row(label: str, about: str, cells: list[str], sizes: tuple[str, str] = ("", ""), style: str = "") -> None:
+        table.add_row(label, *sizes, *([about] if wide else []), *cells, style=style)
+
     rows = zip(result.folds.iterrows(), result.chosen, summary.folds.iterrows(), strict=True)
-    for (_, row), chosen, (_, values) in rows:
-        sizes = [f"{row[f'patients_{part}']}/{row[f'videos_{part}']}" for part in ("train", "test")]
-        setting = " · ".join(f"{chosen[key]:g}" for key in keys)
-        table.add_row(str(row["fold"] + 1), *sizes, setting, *(_number(name, values[name]) for name in names))
+    for (_, fold), chosen, (_, values) in rows:
+        sizes = tuple(f"{fold[f'patients_{part}']}/{fold[f'videos_{part}']}" for part in ("train", "test"))
+        cells = [_number(name, values[name]) for name in names]
+        row(str(fold["fold"]), _setting(chosen, keys), cells, sizes)
     table.add_section()
     if len(result.folds) > 1:
-        table.add_row("mean ± sd", "", "", "", *_spread(summary, names), style="bold")
-    low_high = [_interval(name, summary.interval.get(name)) for name in names]
-    table.add_row("95 % interval", "", "", "pooled, by patient", *low_high)
+        row("mean ± sd", "", _spread(summary, names), style="bold")
+    row("95 % interval", "pooled, by patient", [_interval(name, summary.interval.get(name)) for name in names])
     if twin is not None:
-        table.add_row("random-init twin", "", "", "same model, untrained", *_spread(twin, names), style="dim")
+        row("random twin", "same model, untrained", _spread(twin, names), style="dim")
     guess = "majority class" if result.task.classes else "mean"
-    table.add_row(guess, "", "", "guessing", *(_number(name, summary.guess[name]) for name in names), style="dim")
+    row(guess, "guessing", [_number(name, summary.guess[name]) for name in names], style="dim")
     return table
 
 
@@ -162,17 +214,17 @@ def _shown(result: "Result") -> list[str]:
 
 
 def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
-    settings, folds = result.settings, result.folds
-    shared = {unit: int(folds[f"{unit}s_shared"].sum()) for unit in ("patient", "group")}
+    settings, shared = result.settings, result.shared
     lines = []
     if summary.patients_per_class:
         counts = ", ".join(f"{name} {count}" for name, count in summary.patients_per_class.items())
-        lines.append(f"Patients per class: {counts}")
-    colour = "green" if shared["patient"] == 0 else "red"
-    shares = f"[{colour}]{shared['patient']} patients shared[/] between train and test"
-    if settings["group"] != "patient":
-        colour = "green" if shared["group"] == 0 else "red"
-        shares += f", [{colour}]{shared['group']} {settings['group']}s shared[/]"
+        where = " in the test part" if "split" in settings else ""
+        lines.append(f"Patients per class{where}: {counts}")
+    colour = "green" if shared["patients"] == 0 else "red"
+    shares = f"[{colour}]{shared['patients']} patients shared[/] between train and test"
+    if settings["group"] == "source":
+        colour = "green" if shared["groups"] == 0 else "red"
+        shares += f", [{colour}]{shared['groups']} sources shared[/]"
     lines.append(shares)
     if summary.patient:
         names = [n for n in _shown(result) if n in summary.patient]

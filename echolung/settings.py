@@ -24,8 +24,10 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise InputError(
             f"Cannot create the folder {path}: {error.strerror}. echolung keeps its files under {home()}; set the "
-            "environment variable ECHOLUNG_HOME to a folder that can be written to, or name another place with --out."
+            "environment variable ECHOLUNG_HOME to a folder that can be written to."
         ) from error
     if not os.access(path, os.W_OK):
-        raise InputError(f"The folder {path} is read-only. Set ECHOLUNG_HOME to, or name with --out, one that is not.")
+        raise InputError(
+            f"The folder {path} is read-only. Set ECHOLUNG_HOME to one that is not, or name another place."
+        )
     return path

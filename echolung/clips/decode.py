@@ -118,8 +118,8 @@ def _version(package: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    # decord's messages end in a C++ stack trace
-    text = str(error).split("Stack trace")[0]
+    # decord's messages end in a C++ stack trace, PyAV's begin with FFmpeg's number of the error
+    text = re.sub(r"^\[Errno -?\d+\]", "", str(error).split("Stack trace")[0])
     return re.sub(r"\s+", " ", text).strip()[:300] or type(error).__name__
 
 

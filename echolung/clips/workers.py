@@ -27,6 +27,9 @@ from echolung.errors import DecodeError, EcholungError
 TIME_LIMIT = 120.0
 """Seconds that one video may take before its worker is ended."""
 
+TIMED_OUT, CRASHED = "decoding took longer than", "the decoder crashed"
+"""How a reason begins that may be the machine's fault (too busy, out of memory), not the video's."""
+
 Job = TypeVar("Job")
 
 
@@ -132,9 +135,9 @@ def _finish(job: Job, future: Any, time_limit: float) -> tuple[Job, Any]:
     try:
         return job, future.result()
     except FutureTimeout:
-        return job, DecodeError(f"decoding took longer than {time_limit:g} s and was ended")
+        return job, DecodeError(f"{TIMED_OUT} {time_limit:g} s and was ended")
     except ProcessExpired as error:
-        return job, DecodeError(f"the decoder crashed (exit code {error.exitcode})")
+        return job, DecodeError(f"{CRASHED} (exit code {error.exitcode})")
     except EcholungError as error:
         return job, DecodeError(str(error))
     except Exception as error:

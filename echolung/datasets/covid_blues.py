@@ -145,9 +145,9 @@ def _list_videos(folder: Path, patients: set[str]) -> tuple[dict[Path, tuple[str
         )
     notes = []
     if strange := sorted(file.name for file in files if file not in named):
-        notes.append(f"{len(strange)} video(s) left out, not named patient_<id>_<point>.mp4: {listed(strange)}.")
+        notes.append(f"Left out, not named patient_<id>_<point>.mp4 ({len(strange)}): {listed(strange)}.")
     if unknown := sorted(file.name for file, (patient, _, _) in named.items() if patient not in patients):
-        notes.append(f"{len(unknown)} video(s) of patients in neither table left out: {listed(unknown)}.")
+        notes.append(f"Left out, of patients in neither table ({len(unknown)}): {listed(unknown)}.")
     order = sorted(named, key=lambda file: (int(named[file][0]), *named[file][1:], file.name))
     return {file: named[file] for file in order if named[file][0] in patients}, notes
 
@@ -163,7 +163,7 @@ def _read(file: Path) -> pd.DataFrame:
             f"{file} is not a readable CSV ({str(error).strip()}). Fetch it again from the repository."
         ) from error
     if absent := [column for column in COLUMNS[file.name] if column not in table]:
-        raise InputError(f"{file} lacks the column(s) {', '.join(absent)}. Fetch it again from the repository.")
+        raise InputError(f"{file} has no column {' or '.join(absent)}. Fetch it again from the repository.")
     return table[list(COLUMNS[file.name])].apply(lambda column: column.str.strip())
 
 
@@ -174,7 +174,7 @@ def _read_severity(file: Path) -> tuple[pd.DataFrame, list[str]]:
     names = [_parse(stem) for stem in table["stem"]]
     notes = []
     if strange := [row for row, name in zip(table["video_file"], names, strict=True) if name is None and row]:
-        notes.append(f"severity.csv names {len(strange)} thing(s) that are no video, left out: {listed(strange)}.")
+        notes.append(f"Left out, named in severity.csv but no video ({len(strange)}): {listed(strange)}.")
     table["patient"] = [name[0] if name else "" for name in names]
     table = table[table["patient"] != ""]
     if (twice := table["stem"].duplicated()).any():
@@ -192,13 +192,11 @@ def _notes_on_labels(videos: pd.DataFrame, severity: pd.DataFrame) -> list[str]:
     listed_there = videos["video_id"].str.lower().isin(severity.index)
     if not listed_there.all():
         extra = videos["video_id"][~listed_there]
-        notes.append(
-            f"{len(extra)} video(s) not in severity.csv, so without severity, A-lines, B-lines: {listed(extra)}."
-        )
+        notes.append(f"Not in severity.csv, so without severity, A-lines, B-lines ({len(extra)}): {listed(extra)}.")
     for name, task in TASKS.items():
         blank = videos["video_id"][(videos[task.column] == "") & (listed_there | (name == "covid"))]
         if len(blank):
-            notes.append(f"{len(blank)} video(s) have no label for {name}: {listed(blank)}.")
+            notes.append(f"Without a label for {name} ({len(blank)}): {listed(blank)}.")
     return notes
 
 
@@ -207,8 +205,7 @@ def _notes_on_absent(videos: pd.DataFrame, severity: pd.DataFrame) -> list[str]:
     absent = Counter(patient for stem, patient in severity["patient"].items() if stem not in here)
     if not absent:
         return []
-    names = ", ".join(f"patient {patient} ({absent[patient]})" for patient in sorted(absent, key=int))
-    total = absent.total()
-    return [
-        f"{total} of the {len(severity)} videos in severity.csv {'is' if total == 1 else 'are'} not on disk: {names}."
-    ]
+    names = listed((f"patient {patient} ({absent[patient]})" for patient in sorted(absent, key=int)), 5)
+    total, patients = absent.total(), "one patient" if len(absent) == 1 else f"{len(absent)} patients"
+    verb = "is" if total == 1 else "are"
+    return [f"{total} of the {len(severity)} videos in severity.csv, of {patients}, {verb} not on disk: {names}."]

@@ -37,8 +37,8 @@ def add_labels(manifest: Manifest, path: Path, kinds: dict[str, str] | None = No
     known = set(manifest.videos["video_id"])
     if unknown := [video for video in rows["video_id"] if video not in known]:
         raise InputError(
-            f"{path} names {len(unknown)} video(s) that {manifest.name} does not have: {listed(unknown, 5)}. A video_id looks "
-            f"like {manifest.videos['video_id'].iloc[0]!r}."
+            f"{path} names what is no video of {manifest.name} ({len(unknown)}): {listed(unknown, 5)}. A video_id looks like "
+            f"{manifest.videos['video_id'].iloc[0]!r}."
         )
     if twice := sorted(rows["video_id"][rows["video_id"].duplicated()]):
         raise InputError(f"{path} has several rows for {listed(twice, 5)}.")
@@ -61,7 +61,7 @@ def add_labels(manifest: Manifest, path: Path, kinds: dict[str, str] | None = No
 
 def read_rows(root: Path, key: str) -> tuple[pd.DataFrame, list[str]]:
     """Return (one row of stripped text cells a video, indexed by its line in the file; notes)."""
-    lines = csv.reader(io.StringIO(_text(root), newline=""), strict=True)
+    lines = csv.reader(io.StringIO(_text(root, key), newline=""), strict=True)
     try:
         cells = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(c.strip() for c in row)]
     except csv.Error as error:
@@ -76,8 +76,8 @@ def read_rows(root: Path, key: str) -> tuple[pd.DataFrame, list[str]]:
     if ragged := [(line, len(row)) for line, row in cells[1:] if len(row) != len(header)]:
         line, width = ragged[0]
         raise InputError(
-            f"{root} has {len(header)} columns, but line {line} has {width} cells (and {len(ragged) - 1} more lines are "
-            "like it). A text with a comma in it needs quotes."
+            f"{root} has {len(header)} columns, but line {line} has {width} cells (lines that do not fit: "
+            f"{len(ragged)}). A text with a comma in it needs quotes."
         )
     if not cells[1:]:
         raise InputError(f"{root} has a header but no row. It needs a row a video.")
@@ -86,15 +86,15 @@ def read_rows(root: Path, key: str) -> tuple[pd.DataFrame, list[str]]:
     return rows[[name for name in dict.fromkeys(header) if name]], unnamed
 
 
-def _text(root: Path) -> str:
+def _text(root: Path, key: str) -> str:
     if root.is_dir():
         found = sorted(path.name for path in root.glob("*.csv"))
         advice = f"It holds {listed(found, 5)}: give that file." if found else "It holds none."
-        raise InputError(f"{root} is a folder; the dataset table takes a CSV with the column `path`. {advice}")
+        raise InputError(f"{root} is a folder where a CSV with the column `{key}` was expected. {advice}")
     try:
         data = root.read_bytes()
     except OSError as error:
-        raise InputError(f"Cannot read the CSV {root}: {error.strerror}. Give its path with --data.") from error
+        raise InputError(f"Cannot read the CSV {root}: {error.strerror}. Check the path given.") from error
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -116,8 +116,9 @@ def _no_key(root: Path, key: str, header: list[str]) -> str:
 
 
 def lines_of(lines: Iterable[object]) -> str:
-    """Return "line(s) 2, 5 and 3 more"."""
-    return f"line(s) {listed(lines, 5)}"
+    """Return "line 2", or "lines 2, 5 and 3 more"."""
+    lines = list(lines)
+    return f"line{'s' if len(lines) != 1 else ''} {listed(lines, 5)}"
 
 
 # ---------------------------------------------------------------------------------------------- what describes a video

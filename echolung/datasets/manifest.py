@@ -63,7 +63,7 @@ class Manifest:
     def __post_init__(self) -> None:
         columns = list(self.videos.columns)
         if absent := [c for c in REQUIRED if c not in columns]:
-            raise InputError(f"The manifest of {self.name} lacks the column(s) {', '.join(absent)}; it has {columns}.")
+            raise InputError(f"The manifest of {self.name} has no column {' or '.join(absent)}; it has {columns}.")
         if self.videos.empty:
             raise InputError(f"The manifest of {self.name} holds no video (looked under {self.root}).")
         ids = self.videos["video_id"]

@@ -162,7 +162,7 @@ def load(root: Path) -> Manifest:
         raise InputError(f"There are no lung phantoms at {root} (no {TABLE}). Make some: echolung data phantom {root}")
     videos = pd.read_csv(table, dtype={"video_id": str, "path": str, "patient": str, "pattern": str})
     if absent := [c for c in ("video_id", "path", "patient", "pattern") if c not in videos]:
-        raise InputError(f"{table} lacks the column(s) {listed(absent)}. Make it again: echolung data phantom {root}")
+        raise InputError(f"{table} has no column {' or '.join(absent)}. Make it again: echolung data phantom {root}")
     there = np.array([(root / path).is_file() for path in videos["path"]], bool)
     if not there.any():
         raise InputError(

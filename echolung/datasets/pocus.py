@@ -224,7 +224,7 @@ def _read_metadata(file: Path, transducer: str, here: set[str]) -> tuple[pd.Data
     except ValueError as error:  # also what pandas and a wrong encoding raise
         raise InputError(f"{file} is not a readable CSV ({str(error).strip()}). Fetch it again.") from error
     if absent := [column for column in NEEDED if column not in table]:
-        raise InputError(f"{file} lacks the column(s) {', '.join(absent)}. Fetch it again.")
+        raise InputError(f"{file} has no column {' or '.join(absent)}. Fetch it again.")
     table = table.apply(lambda column: column.str.strip())
     shifted = _repair(table)
     table["stem"] = table["Filename"].str.lower()

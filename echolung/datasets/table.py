@@ -56,7 +56,7 @@ def load(root: Path, kinds: dict[str, str] | None = None, missing_labels: str = 
     if not tasks:
         notes.append(f"{root.name} has no label column, so its videos can be extracted but not asked about.")
     elif (dropped := unlabelled.all(axis=1)).any():
-        notes.append(f"{dropped.sum()} video(s) without any label left out: {listed(videos['video_id'][dropped])}.")
+        notes.append(f"Left out, without any label ({dropped.sum()}): {listed(videos['video_id'][dropped])}.")
         videos = videos[~dropped].reset_index(drop=True)
     # Named after the file, so that two tables have two stores.
     return Manifest(root.stem, root.parent, videos, tasks, tuple(notes))
@@ -88,8 +88,8 @@ def _check_paths(rows: pd.DataFrame, root: Path) -> list[Path]:
         f"{f} (line {line})" for line, f in folders if not any(e.suffix.lower() in FRAMES for e in f.iterdir())
     ]:
         raise InputError(
-            f"{len(bare)} path(s) in {root} are folders without a frame image ({', '.join(sorted(FRAMES))}): "
-            f"{listed(bare, 5)}. A row is a video file or a folder of its frames."
+            f"{root} names {'a folder' if len(bare) == 1 else f'{len(bare)} folders'} without a frame image "
+            f"({', '.join(sorted(FRAMES))}): {listed(bare, 5)}. A row is a video file or a folder of its frames."
         )
     _unique([file.resolve() for file in files], rows.index, "the same video", root)
     return files
@@ -138,4 +138,4 @@ def _check_split(rows: pd.DataFrame, root: Path) -> list[str]:
 def _notes_on_split(videos: pd.DataFrame) -> list[str]:
     known = videos[videos["patient"] != ""].groupby("patient")["split"].nunique()
     shared = known.index[known > 1].tolist()
-    return [f"{len(shared)} patient(s) are in several parts of split, which leaks: {listed(shared)}."] if shared else []
+    return [f"Patients in several parts of split, which leaks ({len(shared)}): {listed(shared)}."] if shared else []

@@ -126,7 +126,7 @@ def _read_file(path: Path, branch: str) -> _Found:
         names = ", ".join(map(repr, list(content)[:5])) or "nothing"
         raise InputError(
             f"{path} is no checkpoint of a V-JEPA 2 encoder: it holds {names} where named tensors, or the training state "
-            f"of V-JEPA 2 with an {' or '.join(BRANCHES)}, were expected."
+            f"of V-JEPA 2 ({' or '.join(BRANCHES)}), were expected."
         )
     tensors = _strip(content)
     if "encoder.embeddings.patch_embeddings.proj.weight" in tensors:

@@ -61,8 +61,12 @@ def _read_pickle(path: Path) -> dict[str, Any]:
 def _reason(error: Exception) -> str:
     """Return the telling part of what PyTorch says, which runs to a page of advice."""
     text = " ".join(str(error).split())
-    telling = re.search(r"Unsupported (global: GLOBAL |class |operand )\S+", text)
-    return telling.group() if telling else text[-80:] or type(error).__name__
+    if "Weights only load failed" not in text:
+        return text[-80:] or type(error).__name__
+    # Behind the advice, "WeightsUnpickler error: …", or (of a module it blocks) the bare reason.
+    start, end = r"(?:WeightsUnpickler error:|from a trusted source\.)", r"(?: was not an allowed|\.? Check the doc|$)"
+    telling = re.search(rf".*{start} (.+?){end}", text)
+    return telling[1][:200] if telling else "PyTorch does not read it with weights_only"
 
 
 def is_tensors(value: Any) -> bool:

@@ -13,13 +13,17 @@ PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 def published_folds(units: Units, videos: pd.DataFrame, cv: int) -> tuple[Folds, str]:
     """Return the folds of the published study and a sentence on where they are from.
 
-    They are the column `published_fold` where there is one and `cv` is 5; else what the study does with any data:
+    They are the column `published_fold` where there is one (and then `cv` must be 5); else what the study does with any data:
     scikit-learn's StratifiedKFold over the sorted videos, random_state 42.
 
     Raises:
         InputError: too few videos of a class.
     """
-    if cv == 5 and "published_fold" in videos and videos["published_fold"].notna().any():
+    if "published_fold" in videos and videos["published_fold"].notna().any():
+        if cv != 5:
+            raise InputError(
+                f"--cv {cv}: the published study has 5 folds of these videos. Use --cv 5, or --protocol nested."
+            )
         published = videos["published_fold"].to_numpy(np.float64)
         outside = int(np.isnan(published).sum())
         left_out = f" {outside} videos that the study did not have are left out." if outside else ""

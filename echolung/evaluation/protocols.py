@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from echolung.cache import TokenStore
 from echolung.datasets.manifest import Manifest
@@ -108,6 +109,8 @@ def cross_validate(
         "batch": training.batch,
         "seed": seed,
         "views": features.views,
+        "device": device,
+        "threads": torch.get_num_threads(),
     }
     if split:
         return _split(run, split, settings)
@@ -254,7 +257,8 @@ def _split(run: _Run, split: str, settings: dict[str, Any]) -> Result:
     settings = {**settings, "split": split}
     if split == "official":
         settings["group"] = kept_together(run.data, folds, range(3))
-    return build_result(run.data, run.name, only, [0], scores, [choice], settings, notes, (choice, arrays))
+    final = (choice, arrays)
+    return build_result(run.data, run.name, only, [0], scores, [choice], settings, notes, final, chosen_on=validation)
 
 
 def _say_how_long(run: _Run, jobs: Sequence[Job], what: str, training: Training | None = None, times: int = 1) -> None:

@@ -29,6 +29,8 @@ class Result:
         task: what was asked.
         settings: how, fully resolved.
         notes: what the reader should know.
+        shared: how many "patients", and how many "groups" (what folds keep together), are in a test part and also in what
+            its probe was trained or chosen on; each counted once.
     """
 
     predictions: pd.DataFrame
@@ -38,6 +40,7 @@ class Result:
     task: Task
     settings: dict[str, Any]
     notes: tuple[str, ...] = field(default=())
+    shared: dict[str, int] = field(default_factory=dict)
 
     @property
     def scores(self) -> np.ndarray:
@@ -56,6 +59,7 @@ def build_result(
     settings: dict[str, Any],
     notes: Sequence[str],
     final: tuple[Choice, dict[str, np.ndarray]] | None,
+    chosen_on: np.ndarray | None = None,
 ) -> Result:
     """Put a result together.
 
@@ -69,6 +73,7 @@ def build_result(
         settings: how it was done.
         notes: for the reader.
         final: setting and numbers of the probe to keep.
+        chosen_on: [v] videos that a setting was chosen on beside the training part: as much seen as those.
 
     Raises:
         RunError: an output is not a finite number.
@@ -85,27 +90,32 @@ def build_result(
     predictions = data.videos.loc[scored, ["video_id", "patient", "source"]].reset_index(drop=True)
     columns = [f"p_{name}" for name in classes] or ["prediction"]
     predictions = predictions.assign(fold=folds.of[scored], truth=truth, **dict(zip(columns, scores.T, strict=True)))
-    table = []
+    table, shared = [], {"patients": set[str](), "groups": set[str]()}
+    level = "video_id" if settings["group"] == "video" else settings["group"]
     for fold in order:
         test, train = folds.test(fold), folds.train(fold)
+        seen = train if chosen_on is None else train | chosen_on
+        both = {
+            "patients": _names(data, "patient", test) & _names(data, "patient", seen),
+            "groups": _names(data, level, test) & _names(data, level, seen),
+        }
+        for unit, names in both.items():
+            shared[unit] |= names
         sizes = {
             f"{unit}s_{part}": len(_names(data, column, chosen))
             for part, chosen in (("train", train), ("test", test))
             for unit, column in (("patient", "patient"), ("video", "video_id"))
         }
-        level = "video_id" if settings["group"] == "video" else settings["group"]
-        shared = {
-            "groups_shared": len(_names(data, level, test) & _names(data, level, train)),
-            "patients_shared": len(_names(data, "patient", test) & _names(data, "patient", train)),
-        }
-        table.append({"fold": fold, **sizes, **shared, "guess": _guess(data, train)})
+        counts = {f"{unit}_shared": len(names) for unit, names in both.items()}
+        table.append({"fold": fold, **sizes, **counts, "guess": _guess(data, train)})
     chosen = [{**choice.setting, "epoch": choice.epoch} for choice in choices]
     fitted = None
     if final is not None:
         learnt = int(folds.train(order[0]).sum()) if "split" in settings else len(data.targets)
         about = {**settings, "setting": dict(final[0].setting), "epoch": final[0].epoch, "videos": learnt}
         fitted = Probe(probe, classes, final[1], about)
-    return Result(predictions, pd.DataFrame(table), chosen, fitted, data.task, settings, tuple(notes))
+    in_all = {unit: len(names) for unit, names in shared.items()}
+    return Result(predictions, pd.DataFrame(table), chosen, fitted, data.task, settings, tuple(notes), in_all)
 
 
 def _names(data: TaskData, column: str, chosen: np.ndarray) -> set[str]:

@@ -203,4 +203,6 @@ def _refusal(units: Units, k: int, seed: int) -> str:
         )
     if k < 2:
         return f"--cv {k}: cross-validation needs at least 2 folds; up to {limit} work here."
+    if k < limit:
+        return f"With {k} folds a training part keeps too few {unit}s to choose a setting on ({counts}). --cv {limit} works."
     return f"{k} folds cannot be made of these {unit}s ({counts}). The largest that works is {limit}: --cv {limit}."

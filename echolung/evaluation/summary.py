@@ -88,6 +88,8 @@ def _by_patient(result: Result, truth: np.ndarray, patients: np.ndarray) -> tupl
     if result.task.kind == "regression":
         return metrics.regression(labels.mean().to_numpy(), scores[:, 0]), 0
     pure = (labels.nunique() == 1).to_numpy()
+    if not pure.any():
+        return {}, len(pure)
     values = metrics.classification(labels.first().to_numpy()[pure], scores[pure], result.task.ordinal)
     if len(result.folds) > 1:
         # Scores of different folds' probes are on different scales, and pooling their ranks misleads.

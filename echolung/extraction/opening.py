@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from echolung import __version__
 from echolung.cache import TokenStore
@@ -15,7 +16,8 @@ from echolung.cache.growing import copy_clips
 from echolung.encoders import Encoder
 from echolung.errors import InputError
 from echolung.extraction.plan import ExtractionPlan
-from echolung.extraction.sources import Sources, find_changes, newer_snapshot
+from echolung.extraction.sources import Changes, Sources, find_changes, newer_snapshot, worth_retrying
+from echolung.text import listed
 
 CPU_BATCH = 4
 """Clips a batch on a CPU: more does not make a core faster, and loses more when the run is killed."""
@@ -34,7 +36,11 @@ def open_or_create(
     retry: bool,
     log: Callable[[str], None],
 ) -> TokenStore:
-    """Return the plan's store, opened for writing, with every clip that has to be encoded (again) marked so."""
+    """Return the plan's store, opened for writing, with every clip that has to be encoded (again) marked so.
+
+    Raises:
+        InputError: the store is of another key, of other weights, or of other videos under the same names.
+    """
     replaced = plan.path.with_name(plan.path.name + ".replaced")
     if replaced.exists() and not plan.path.exists():  # killed while a larger store took the place of a smaller one
         replaced.rename(plan.path)
@@ -42,16 +48,21 @@ def open_or_create(
         return _create(plan, encoder, batch, preview)
     store = TokenStore.open(plan.path, plan.key, writing=True)
     _check_weights(store, encoder)
-    if set(plan.manifest.videos["video_id"]) - set(store.rows["video_id"]):
-        return _grow(store, plan, encoder, log)
     changes = find_changes(store, plan.manifest, sources, rehash)
+    _check_videos(store, plan, changes)
+    grew = bool(set(plan.manifest.videos["video_id"]) - set(store.rows["video_id"]))
+    if grew:
+        _check_growth(store, plan)
     if changes.gone.any():
-        log(f"{changes.gone.sum() // plan.clips.clips} videos are no longer on disk; their tokens stay in the store.")
+        log(f"No longer on disk, their tokens stay in the store: {listed(_videos(store, changes.gone), 5)}.")
     if changes.content.any():
-        log(f"{changes.content.sum() // plan.clips.clips} videos changed on disk; they are encoded again.")
+        log(f"Changed on disk, so encoded again: {listed(_videos(store, changes.content), 5)}.")
         store.reopen(np.flatnonzero(changes.content))
-    if retry and store.failures:
-        store.reopen(np.flatnonzero(store.array("error")[:] != ""))
+    if grew:
+        return _grow(store, plan, encoder, log)
+    again = store.failed if retry else worth_retrying(store)
+    if again.any():
+        store.reopen(np.flatnonzero(again))
     if changes.touched.any():
         store.record_mtimes(np.where(changes.touched, changes.mtimes, store.array("source_mtime")[:]))
     if newer := newer_snapshot(store, plan):
@@ -94,15 +105,33 @@ def _check_weights(store: TokenStore, encoder: Encoder) -> None:
         )
 
 
-def _grow(store: TokenStore, plan: ExtractionPlan, encoder: Encoder, log: Callable[[str], None]) -> TokenStore:
-    """Put a store for the dataset as it now is in the place of `store`, with the clips that it had."""
+def _videos(store: TokenStore, clips: Bool[np.ndarray, " clips"]) -> list[str]:
+    return store.rows["video_id"][clips].unique().tolist()
+
+
+def _check_videos(store: TokenStore, plan: ExtractionPlan, changes: Changes) -> None:
+    """Refuse to overwrite the tokens of another set of videos: two tables may have one name, and name their videos alike."""
+    there = _videos(store, store.complete & ~changes.gone)
+    changed = _videos(store, store.complete & changes.content)
+    if len(changed) >= 2 and len(changed) > len(there) / 2:
+        raise InputError(
+            f"{plan.manifest.root} holds another set of videos under the same names as the one behind {store.path.name}: "
+            f"{len(changed)} of {len(there)} have another content (first: {changed[0]}). Name another store with --store, "
+            "or remove this one."
+        )
+
+
+def _check_growth(store: TokenStore, plan: ExtractionPlan) -> None:
     held, wanted = set(store.rows["video_id"]), set(plan.manifest.videos["video_id"])
     if held - wanted:
         raise InputError(
-            f"{store.path.name} holds {len(held - wanted)} videos that the dataset no longer has (first: "
-            f"{min(held - wanted)}) and lacks {len(wanted - held)} that it has now. Name a new store with --store, or "
-            "remove this one."
+            f"{store.path.name} and the dataset have drifted apart: the store alone has {listed(sorted(held - wanted), 5)}, "
+            f"the dataset alone {listed(sorted(wanted - held), 5)}. Name a new store with --store, or remove this one."
         )
+
+
+def _grow(store: TokenStore, plan: ExtractionPlan, encoder: Encoder, log: Callable[[str], None]) -> TokenStore:
+    """Put a store for the dataset as it now is in the place of `store`, with the clips that it had."""
     new = plan.path.with_name(plan.path.name + ".grown")
     shutil.rmtree(new, ignore_errors=True)
     larger = _create(replace(plan, path=new), encoder, store.block, "preview" in store.group)
@@ -111,7 +140,8 @@ def _grow(store: TokenStore, plan: ExtractionPlan, encoder: Encoder, log: Callab
     plan.path.rename(replaced)
     new.rename(plan.path)
     shutil.rmtree(replaced)
-    log(f"The dataset grew from {len(held)} to {len(wanted)} videos; {kept} clips are kept.")
+    held, wanted = store.rows["video_id"].nunique(), len(plan.manifest.videos)
+    log(f"The dataset grew from {held} to {wanted} videos; {kept} clips are kept.")
     return TokenStore.open(plan.path, plan.key, writing=True)
 
 

@@ -6,6 +6,7 @@ already, are filled with black frames. That makes a store that was killed and re
 never was.
 """
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -71,7 +72,7 @@ def extract(
         preview: keep small grey frames (decided when a store is begun).
         strict: an unreadable video ends the run.
         rehash: compare sources by content, not by size and time stamp.
-        retry: try unreadable videos again.
+        retry: try all unreadable videos again, not just those whose decoder crashed or took too long.
         time_limit: seconds that decoding one video may take.
         progress: is told what happens.
 
@@ -81,15 +82,16 @@ def extract(
     """
     progress = progress or Progress()
     began = time.perf_counter()
+    encoder = load_encoder(plan.identity, device=pick_device(device))
+    progress.log(encoder.loaded)
     make_folder(plan.path.parent)
+    # Its file stays: removing one that another process has open would let two hold the lock.
     lock = FileLock(plan.path.with_name(plan.path.name + ".lock"))
     try:
         held = lock.acquire(timeout=0)
     except Timeout as error:
         raise InputError(f"Another process is writing {plan.path.name}. Wait for it, or end it first.") from error
     with held:
-        encoder = load_encoder(plan.identity, device=pick_device(device))
-        progress.log(encoder.loaded)
         sources = read_sources(plan.manifest)
         store = open_or_create(
             plan, encoder, sources, batch=batch, preview=preview, rehash=rehash, retry=retry, log=progress.log
@@ -100,6 +102,7 @@ def extract(
             raise RunError(_fatal(*next(iter(failures.items()))))
         if not store.complete.any():
             reason = next(iter(failures.values()), "")
+            shutil.rmtree(store.path)  # it holds nothing, and unfinished it would stand in the way of `probe`
             raise RunError(f"None of the {len(plan.manifest.videos)} videos could be read (the first: {reason}).")
         store.finish()
     progress.seconds["all"] = time.perf_counter() - began

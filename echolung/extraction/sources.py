@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 
 from echolung.cache import Snapshot, TokenStore
 from echolung.cache.tables import as_stored
-from echolung.clips.workers import source_digest, source_files
+from echolung.clips.workers import CRASHED, TIMED_OUT, source_digest, source_files
 from echolung.datasets import Manifest
 from echolung.extraction.plan import ExtractionPlan
 
@@ -63,7 +63,7 @@ def find_changes(store: TokenStore, manifest: Manifest, sources: Sources, rehash
     sizes, mtimes = sources.sizes[video], sources.mtimes[video]
     held_size, held_mtime = store.array("source_size")[:], store.array("source_mtime")[:]
     differs = (held_size != sizes) | (held_mtime != mtimes)
-    mended = (store.array("error")[:] != "") & ~gone & differs  # of an unreadable video there is no digest to compare
+    mended = store.failed & ~gone & differs  # of an unreadable video there is no digest to compare
     suspect = store.complete & ~gone & (rehash | differs)
     digests = {row: source_digest(manifest.file(row)) for row in np.unique(video[suspect]).tolist()}
     held_digest = store.array("source_digest")[:]
@@ -71,6 +71,12 @@ def find_changes(store: TokenStore, manifest: Manifest, sources: Sources, rehash
     for clip in np.flatnonzero(suspect):
         content[clip] = digests[video[clip]] != held_digest[clip]
     return Changes(content, suspect & ~content & (held_mtime != mtimes), mtimes, store.complete & gone)
+
+
+def worth_retrying(store: TokenStore) -> Bool[np.ndarray, " clips"]:
+    """Return which unreadable clips failed by what may have been the machine's fault, so that each run tries them again."""
+    errors = store.array("error")[:]
+    return np.array([str(error).startswith((CRASHED, TIMED_OUT)) for error in errors], bool)
 
 
 def finished_store(
@@ -84,7 +90,7 @@ def finished_store(
     if not plan.path.exists():
         return None
     store = TokenStore.open(plan.path, plan.key, writing=False, unfinished=True)
-    if not store.finished or ((retry or strict) and store.failures):
+    if not store.finished or ((retry or strict) and store.failed.any()) or worth_retrying(store).any():
         return None
     if set(plan.manifest.videos["video_id"]) - set(store.rows["video_id"]):
         return None

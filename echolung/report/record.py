@@ -41,7 +41,16 @@ def save_run(
     if folder is None:
         names = [settings["dataset"], settings["task"], settings["probe"], settings["protocol"], settings["group"]]
         folder = _new_folder(home() / "runs", f"{datetime.now():%Y%m%d-%H%M%S}-{'-'.join(names)}")
-    make_folder(folder)
+    # Written beside its place and moved there whole: a run folder is complete or not there.
+    partial = make_folder(folder.with_name(folder.name + ".partial"))
+    _write(result, summary, partial)
+    (partial / "record.json").write_text(json.dumps(_record(result, summary, store, seconds, twin), indent=2) + "\n")
+    if folder.is_dir():
+        folder.rmdir()  # an empty one is welcome, anything else an error
+    return partial.rename(folder)
+
+
+def _write(result: Result, summary: Summary, folder: Path) -> None:
     predictions = result.predictions.sort_values(["fold", "video_id"], kind="stable")
     # float32 in its shortest form: reading it back gives the very numbers that the metrics were computed from.
     predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
@@ -50,8 +59,6 @@ def save_run(
         result.probe.save(folder)
     if result.task.classes:
         confusion_matrix(result, folder / "confusion.png")
-    (folder / "record.json").write_text(json.dumps(_record(result, summary, store, seconds, twin), indent=2) + "\n")
-    return folder
 
 
 def _record(
@@ -66,6 +73,7 @@ def _record(
         "encoder": store.group.attrs.get("encoder"),
         "store": {"name": store.path.name, "key": store.key, "key_digest": store.group.attrs["key_digest"]},
         "videos": len(result.predictions),
+        "shared_by_train_and_test": result.shared,
         "folds": [
             {**row, "chosen": chosen}
             for row, chosen in zip(result.folds.to_dict("records"), result.chosen, strict=True)

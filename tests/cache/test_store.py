@@ -29,7 +29,7 @@ def test_round_trip(store, block):
     assert opened.group["source_digest"][:].tolist() == [d for b in blocks for d in b.digests]
     assert opened.group["source_mtime"][:].tolist() == [m for b in blocks for m in b.mtimes]
     assert opened.complete.tolist() == [True] * 6 + [False] * 2 + [True] * 2
-    assert opened.failures == {"v3": "no frames"}
+    assert opened.failures == {"v3": "no frames"} and opened.failed.nonzero()[0].tolist() == [6, 7]
     assert opened.finished and opened.clips == 10 and opened.token_shape == (4, 6) and opened.grid == (1, 2, 2)
     assert opened.rows["video_id"].tolist() == [f"v{i // 2}" for i in range(10)]
     assert opened.snapshot.dataset == "test" and opened.snapshot.tasks["covid"]["classes"] == ["no", "yes"]
@@ -63,6 +63,13 @@ def test_any_zarr_reader(store):
 def test_unreadable_clips_are_no_zeros(store, rows, what):
     with pytest.raises(InputError, match=r"of the clips asked for hold no .*first: v3"):
         getattr(store, what)(list(rows))
+
+
+@pytest.mark.parametrize(("rows", "named"), [([-1], -1), ([0, 500], 500), ([10], 10)])
+@pytest.mark.parametrize("what", ["tokens", "pooled", "previews"])
+def test_rows_that_are_not_there(store, rows, named, what):
+    with pytest.raises(InputError, match=rf"a\.zarr has the rows 0 to 9; there is no row {named}\."):
+        getattr(store, what)(rows)
 
 
 def test_unwritten_clips_are_no_zeros(tmp_path, create, block):
@@ -194,7 +201,7 @@ def test_nothing_is_overwritten_and_nothing_half_laid_out(store, create, tmp_pat
 def test_no_room(tmp_path, create, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9 - 1000, 1000))
-    with pytest.raises(InputError, match=r"needs 0\.00 GB and .* has 0\.00 GB free. Free some space, or name"):
+    with pytest.raises(InputError, match=r"needs 1\.0 MB and .* has 0\.0 MB free. Free some space, or name"):
         create(tmp_path / "b.zarr")
     assert list(tmp_path.iterdir()) == []
 

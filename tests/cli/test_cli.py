@@ -243,3 +243,69 @@ def test_the_unexpected_is_one_line_and_a_traceback_on_demand(
     monkeypatch.setattr(sys, "argv", ["echolung", "--debug", "data", "check", "phantom-lung", "--data", str(phantoms)])
     with pytest.raises(ZeroDivisionError):
         app.main()
+
+
+# ---- what a person sees ------------------------------------------------------------------------------------------------
+
+
+def test_the_table_fits_eighty_columns(
+    shell: Shell, extracted: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rich.console import Console
+
+    from echolung.cli import probe
+
+    monkeypatch.setenv("ECHOLUNG_HOME", str(extracted))
+    monkeypatch.setattr(probe, "out", lambda: Console(width=80))
+    code, out, err = shell("probe --cv 3")
+    assert code == 0, err
+    assert "…" not in out
+    for label in ("\n 0 ", "mean ± sd", "95 % interval", "majority class", "AUROC", "Chosen (lr · wd · epoch): fold 0"):
+        assert label in out, out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_store_that_cannot_be_read_is_passed_over(
+    shell: Shell, extracted: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import shutil
+
+    import zarr
+
+    shutil.copytree(extracted / "stores", tmp_path / "stores")
+    (store,) = (tmp_path / "stores").glob("*.zarr")
+    shutil.copytree(store, store.with_name("from-the-future.zarr"))
+    zarr.open_group(store.with_name("from-the-future.zarr")).attrs["schema_version"] = 99
+    monkeypatch.setenv("ECHOLUNG_HOME", str(tmp_path))
+    code, out, err = shell("probe --cv 3 --probe knn")
+    assert code == 0, err
+    assert "Passed over" in err
+    assert "99" in err
+    code, out, _ = shell("cache list --json")
+    assert [row["name"] for row in json.loads(out)] == [store.name]
+
+
+def test_nothing_is_trained_for_a_place_that_cannot_be_written(
+    shell: Shell, extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ECHOLUNG_HOME", str(extracted))
+    (tmp_path / "kept").write_text("mine")
+    assert "already" in shell.fails("probe --cv 3 --out", str(tmp_path))
+    assert (tmp_path / "kept").read_text() == "mine"
+    monkeypatch.setattr("echolung.evaluation.protocols.load_features", lambda *_, **__: pytest.fail("trained first"))
+    assert "ECHOLUNG_HOME" in shell.fails("probe --cv 3 --out", "/proc/nowhere/run")
+
+
+def test_an_interrupt_is_one_sentence(phantoms: Path, tmp_path: Path) -> None:
+    import signal
+
+    command = [sys.executable, "-m", "echolung.cli", *EXTRACT.split(), str(phantoms)]
+    environment = {**os.environ, "ECHOLUNG_HOME": str(tmp_path)}
+    run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert run.stderr is not None
+    run.stderr.readline()  # it has begun
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "Stopped." in err
+    assert "Traceback" not in err

@@ -148,6 +148,13 @@ def test_what_is_no_video(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("decoder", ["auto", "av"])
+def test_no_video_is_said_without_an_error_number(decoder, tmp_path):
+    (tmp_path / "n.mp4").write_text("no video " * 100)
+    with pytest.raises(DecodeError, match=r"^n\.mp4 cannot be decoded: Invalid data found"):
+        decode(tmp_path / "n.mp4", decoder)
+
+
+@pytest.mark.parametrize("decoder", ["auto", "av"])
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mov"])
 def test_truncated(name, decoder, tmp_path, grey_frames, write_video):
     path = write_video(tmp_path / name, grey_frames(40))

@@ -22,7 +22,7 @@ def test_task_survives_json():
 def test_manifest_checks_itself(tmp_path):
     task = {"x": Task("regression", "x")}
     assert Manifest("m", tmp_path, videos(x=[1.0, 2.0]), task).file(1) == tmp_path / "b.mp4"
-    with pytest.raises(InputError, match=r"lacks the column\(s\) patient"):
+    with pytest.raises(InputError, match=r"has no column patient"):
         Manifest("m", tmp_path, videos().drop(columns="patient"), {})
     with pytest.raises(InputError, match="holds no video"):
         Manifest("m", tmp_path, videos().iloc[:0], {})

@@ -301,7 +301,7 @@ def test_broken_metadata_is_an_error_not_a_guess(checkout):
     root = checkout(["Cov_a.mp4"], [row("Cov_a")])
     sheet = root / "data" / "dataset_metadata.csv"
     sheet.write_text("Filename,Label\nCov_a,COVID-19\n")
-    with pytest.raises(InputError, match=r"dataset_metadata.csv lacks the column\(s\) Current location"):
+    with pytest.raises(InputError, match=r"dataset_metadata.csv has no column Current location"):
         load_manifest("pocus", root)
     sheet.write_bytes(b"\xff\xfe\x00junk")
     with pytest.raises(InputError, match="not a readable CSV"):

@@ -168,6 +168,22 @@ def test_pickle_of_code_is_refused_unrun(tmp_path, monkeypatch, archive):
     assert not ran
 
 
+HOLDS = {
+    "Unsupported global: GLOBAL torch.nn.modules.linear.Linear": torch.nn.Linear(1, 1),
+    "Unsupported global: GLOBAL slice": slice(1),
+    "Trying to load unsupported GLOBAL posix.system whose module posix is blocked": Payload(),
+}
+"""What the refusal says -> what the file holds."""
+
+
+@pytest.mark.parametrize("said", HOLDS)
+def test_what_else_a_pickle_holds_is_named(tmp_path, said):
+    torch.save({"target_encoder": HOLDS[said]}, tmp_path / "e.pt")
+    with pytest.raises(InputError, match=rf"refused \({said}\)\. Save the state dict") as caught:
+        load_vit(tmp_path / "e.pt")
+    one_paragraph(caught)
+
+
 @pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0 a picture", b"name,value\n1,2\n", pickle.dumps(1), b"."])
 def test_other_kinds_of_file(tmp_path, content):
     path = tmp_path / "other.pt"

@@ -98,11 +98,20 @@ def test_nothing_readable(dataset, extract):
     for file in dataset.folder.glob("*.mp4"):
         file.write_text("no video")
     plan = dataset.plan()
-    for _ in range(2):  # the second time as the first, though nothing is left to do
+    for _ in range(2):
         with pytest.raises(RunError, match=r"None of the 5 videos could be read \(the first: v0\.mp4"):
             extract(plan)
+        assert not plan.path.exists()  # an unfinished store would stand in the way of `probe`
     dataset.write_video("v2", seed=2)
     assert extract(plan).complete.sum() == 2
+
+
+def test_an_encoder_that_does_not_load_leaves_nothing(dataset, extract, tmp_path):
+    (tmp_path / "e.pt").write_text("no checkpoint")
+    plan = dataset.plan(encoder=str(tmp_path / "e.pt"))
+    with pytest.raises(InputError, match=r"e\.pt is no checkpoint"):
+        extract(plan)
+    assert not list(plan.path.parent.glob("*"))
 
 
 def test_two_at_once(dataset, extract):

@@ -13,7 +13,8 @@ import zarr
 
 from echolung.cache import TokenStore
 from echolung.clips import ClipPlan
-from echolung.errors import InputError
+from echolung.clips.workers import CRASHED, TIMED_OUT
+from echolung.errors import DecodeError, InputError
 from echolung.extraction import run
 from echolung.extraction.sources import finished_store
 
@@ -88,12 +89,56 @@ def test_a_changed_file_alone_is_encoded_again(dataset, extract, encoded, arrays
     dataset.write_video("v2", seed=8)
     said = []
     extract(plan, said)
-    assert sum(encoded) == 2 and "1 videos changed on disk; they are encoded again." in said
+    assert sum(encoded) == 2 and "Changed on disk, so encoded again: v2." in said
     after, fresh = arrays(plan.path), arrays(extract(dataset.plan(tmp_path / "fresh.zarr")).path)
     for name in fresh:
         np.testing.assert_array_equal(after[name], fresh[name], err_msg=name)
     assert (after["tokens"][4] != before["tokens"][4]).any()
     assert finished_store(plan) is not None
+
+
+def test_another_set_of_videos_under_the_same_names(dataset, extract, encoded, arrays):
+    plan = dataset.plan()
+    before = arrays(extract(plan).path)
+    for name, seed in (("v0", 6), ("v1", 7)):
+        dataset.write_video(name, seed)
+    assert extract(plan).complete.all() and sum(encoded) == 14  # two of five may well have been mended
+    before = arrays(plan.path)
+    for name in ("v2", "v3", "v4"):
+        dataset.write_video(name, seed=9)
+    refused = r"another set of videos under the same names .*: 3 of 5 .*\(first: v2\)\. Name another store with --store"
+    with pytest.raises(InputError, match=refused):
+        extract(plan)
+    dataset.write_video("v5", seed=5)  # nor are they mixed where the other set is larger
+    dataset.labels["v5"] = "b"
+    dataset.write_table()
+    with pytest.raises(InputError, match=refused):
+        extract(dataset.plan(plan.path))
+    after = arrays(plan.path)
+    assert after.keys() == before.keys() and sum(encoded) == 14
+    for name in before:
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+
+
+def test_the_only_video_may_change(dataset, extract, encoded):
+    (dataset.folder / "videos.csv").write_text("path\nv0.mp4\n")
+    plan = dataset.plan()
+    extract(plan)
+    dataset.write_video("v0", seed=9)
+    assert extract(plan).complete.all() and sum(encoded) == 4
+
+
+def test_grown_and_changed(dataset, extract, encoded):
+    plan = dataset.plan()
+    old = extract(plan).tokens(range(10))
+    dataset.write_video("v0", seed=9)
+    dataset.write_video("v5", seed=5)
+    dataset.labels["v5"] = "b"
+    dataset.write_table()
+    store = extract(dataset.plan(plan.path))
+    assert store.complete.all() and sum(encoded) == 14
+    assert (store.tokens([0]) != old[0]).any()
+    np.testing.assert_array_equal(store.tokens(range(2, 10)), old[2:])
 
 
 def test_rehash_sees_what_size_and_time_hide(dataset, extract, encoded):
@@ -132,6 +177,29 @@ def test_retry(dataset, extract, encoded):
     said = []
     assert set(extract(plan, said, retry=True).failures) == {"v1"}
     assert any(line.startswith("Left out v1") for line in said) and sum(encoded) == 8
+
+
+@pytest.mark.parametrize("fault", ["hang", "crash"])
+def test_what_may_be_the_machines_fault_is_tried_again(dataset, extract, encoded, monkeypatch, fault):
+    (dataset.folder / "v1.mp4").write_text("no video")
+    reason = {"hang": f"{TIMED_OUT} 120 s and was ended", "crash": f"{CRASHED} (exit code -9)"}[fault]
+    tried, original = [], run.prepare_video
+
+    def failing(path, video, *rest):
+        tried.append(video)
+        if video == "v2":
+            raise DecodeError(reason)
+        return original(path, video, *rest)
+
+    plan = dataset.plan()
+    monkeypatch.setattr(run, "prepare_video", failing)
+    store = extract(plan)
+    assert set(store.failures) == {"v1", "v2"} and finished_store(plan) is None
+    del tried[:]
+    assert extract(plan).failures == store.failures and tried == ["v2"]  # once a run, and not v1
+    monkeypatch.setattr(run, "prepare_video", original)
+    assert set(extract(plan).failures) == {"v1"} and sum(encoded) == 8
+    assert finished_store(plan) is not None
 
 
 def test_the_dataset_grew(dataset, extract, encoded, arrays, tmp_path):
@@ -176,7 +244,7 @@ def test_the_dataset_shrank(dataset, extract, encoded):
     plan = dataset.plan(plan.path)
     said = []
     again = extract(plan, said)
-    assert "1 videos are no longer on disk; their tokens stay in the store." in said
+    assert "No longer on disk, their tokens stay in the store: v1." in said
     np.testing.assert_array_equal(again.tokens(range(2, 10)), old[2:])
     assert (again.tokens([0]) != old[0]).any()
     labels = again.snapshot.videos.set_index("video_id")["kind"].to_dict()
@@ -207,7 +275,7 @@ def test_grown_and_shrunk_is_refused(dataset, extract):
     dataset.labels = {"v9": "a", **{name: label for name, label in dataset.labels.items() if name != "v1"}}
     dataset.write_video("v9", seed=9)
     dataset.write_table()
-    with pytest.raises(InputError, match="holds 1 videos that the dataset no longer has"):
+    with pytest.raises(InputError, match="drifted apart: the store alone has v1, the dataset alone v9"):
         extract(dataset.plan(plan.path))
 
 
