@@ -93,7 +93,7 @@ class TokenStore:
         if schema != SCHEMA:
             raise InputError(
                 f"The store {path.name} has schema version {schema}, and this version of echolung reads {SCHEMA}. "
-                "Remove that folder (or name another with --store) and extract again, or use the version that wrote it (created_by)."
+                "Remove that folder, or name another with --store, and extract again; or use the version that wrote it."
             )
         if expect is not None and (found := differences(store.key, expect)):
             raise InputError(f"The store {path.name} was made with another key; {'; '.join(found)}.")

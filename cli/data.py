@@ -113,7 +113,8 @@ def _facts(manifest: "Manifest", found: "Check") -> dict[str, Any]:
 
 def _records(table: "DataFrame") -> list[dict[str, Any]]:
     """Return the rows as plain values; NaN, of a video that cannot be read, becomes null."""
-    return table.astype(object).where(table.notna(), None).to_dict("records")
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _show(manifest: "Manifest", found: "Check") -> None:

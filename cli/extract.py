@@ -48,7 +48,7 @@ def extract(
     strict: Annotated[bool, typer.Option("--strict", help="An unreadable video ends the run.")] = False,
     rehash: Annotated[bool, typer.Option("--rehash", help="Compare sources by content, not size and time.")] = False,
     retry: Annotated[
-        bool, typer.Option("--retry", help="Try unreadable videos again (crashes and time-outs are anyway).")
+        bool, typer.Option("--retry", help="Try unreadable videos again (a crash or time-out is anyway).")
     ] = False,
     transducer: options.Transducer = None,
     kind: options.Kind = None,

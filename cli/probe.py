@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -184,12 +185,12 @@ def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None", wi
     for name in names:
         table.add_column(f"\n{HEADS[name]}", justify="right", no_wrap=True)
 
-    def row(label: str, about: str, cells: list[str], sizes: tuple[str, str] = ("", ""), style: str = "") -> None:
+    def row(label: str, about: str, cells: list[str], sizes: Sequence[str] = ("", ""), style: str = "") -> None:
         table.add_row(label, *sizes, *([about] if wide else []), *cells, style=style)
 
     rows = zip(result.folds.iterrows(), result.chosen, summary.folds.iterrows(), strict=True)
     for (_, fold), chosen, (_, values) in rows:
-        sizes = tuple(f"{fold[f'patients_{part}']}/{fold[f'videos_{part}']}" for part in ("train", "test"))
+        sizes = [f"{fold[f'patients_{part}']}/{fold[f'videos_{part}']}" for part in ("train", "test")]
         cells = [_number(name, values[name]) for name in names]
         row(str(fold["fold"]), _setting(chosen, keys), cells, sizes)
     table.add_section()
