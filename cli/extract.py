@@ -26,9 +26,10 @@ def extract(
     ] = None,
     segments: Annotated[int, typer.Option(help="Windows a video, evenly spaced.", rich_help_panel=WINDOWS)] = 2,
     frames: Annotated[int, typer.Option(help="Frames a window.", rich_help_panel=WINDOWS)] = 16,
-    stride: Annotated[int, typer.Option(help="Source frames between those of a window.", rich_help_panel=WINDOWS)] = 1,
+    stride: Annotated[int, typer.Option(help="A window takes every n-th source frame.", rich_help_panel=WINDOWS)] = 1,
     fps: Annotated[
-        float | None, typer.Option(help="Count in time, not in frames: frames a second of a window.")
+        float | None,
+        typer.Option(help="Count in time, not frames: frames a second of a window.", rich_help_panel=WINDOWS),
     ] = None,
     size: Annotated[int, typer.Option(help="Height and width of the crop, pixels.", rich_help_panel=WINDOWS)] = 224,
     views: Annotated[
@@ -44,7 +45,9 @@ def extract(
     batch: Annotated[
         int | None, typer.Option(help="Clips at once; default what fits.", rich_help_panel=MACHINE, min=1)
     ] = None,
-    preview: Annotated[bool, typer.Option(help="Keep small grey frames; off for data that must not leave.")] = True,
+    no_preview: Annotated[
+        bool, typer.Option("--no-preview", help="Keep no grey frames: data that must not leave.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="An unreadable video ends the run.")] = False,
     rehash: Annotated[bool, typer.Option("--rehash", help="Compare sources by content, not size and time.")] = False,
     retry: Annotated[
@@ -87,7 +90,7 @@ def extract(
             device=device,
             batch=batch,
             workers=workers,
-            preview=preview,
+            preview=not no_preview,
             strict=strict,
             rehash=rehash,
             retry=retry,

@@ -16,15 +16,22 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, fo
 Data = Annotated[
     Path | None, typer.Option("--data", metavar="PATH", help="Where it is; default ECHOLUNG_HOME/data/<name>.")
 ]
-Transducer = Annotated[str | None, typer.Option(help="pocus: convex (default) or linear.")]
+OF_DATASET = "Of some datasets"
+Transducer = Annotated[str | None, typer.Option(help="pocus: convex (default) or linear.", rich_help_panel=OF_DATASET)]
 Kind = Annotated[
     list[str] | None,
     typer.Option(
-        "--kind", metavar="COLUMN=KIND", help="table: classification, regression, ordinal or ignore; repeatable."
+        "--kind",
+        metavar="COLUMN=KIND",
+        help="table: classification, regression, ordinal or ignore; repeatable.",
+        rich_help_panel=OF_DATASET,
     ),
 ]
-DropUnlabelled = Annotated[bool, typer.Option("--drop-unlabelled", help="table: leave videos without a label out.")]
-Decoder = Annotated[str, typer.Option(help="auto (decord for MP4 and AVI, PyAV for the rest), av or decord.")]
+DropUnlabelled = Annotated[
+    bool,
+    typer.Option("--drop-unlabelled", help="table: leave videos without a label out.", rich_help_panel=OF_DATASET),
+]
+Decoder = Annotated[str, typer.Option(help="auto (decord for MP4, AVI; PyAV else), av, decord.")]
 Workers = Annotated[int | None, typer.Option(help="Decoding processes; default one a core.", min=1)]
 TimeLimit = Annotated[float, typer.Option(help="Seconds that decoding one video may take.", min=1)]
 
