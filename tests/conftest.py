@@ -1,7 +1,7 @@
 """Fixtures shared by every test: the real videos where they are, a home of its own for each test."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,3 +182,21 @@ def write_classes(write_store: Callable[..., Any]) -> Callable[..., Any]:
         return write_store(values, videos, tasks, unreadable)
 
     return write
+
+
+SMALL_TENSORS = {"probes", "evaluation", "report"}
+"""Folders of tests whose tensors are so small that two threads take longer than one."""
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Keep torch to one thread where tensors are small."""
+    if request.path.parent.name not in SMALL_TENSORS:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -35,6 +35,7 @@ def decode(path: Path | str, decoder: str = "auto") -> UInt8[np.ndarray, "t h w 
 
     Raises:
         DecodeError: the file is missing, empty, truncated or no video.
+        InputError: the decoder cannot be imported.
     """
     return decode_chosen(path, lambda times: np.arange(len(times)), decoder)[0]
 
@@ -79,6 +80,9 @@ def _read(path: Path, choose: Choose, reader: str) -> tuple[UInt8[np.ndarray, "k
         frames = frames_at(wanted)
     except EcholungError:
         raise
+    except ImportError as error:
+        # Not the file's fault, so nothing for another decoder to step in for: its frames would differ from what the key says.
+        raise InputError(f"{reader} is installed but cannot be imported ({error}). Install it anew.") from error
     except Exception as error:  # each library has its own kinds
         raise DecodeError(f"{path.name} cannot be decoded: {_one_line(error)}") from error
     if len(frames) != len(wanted):

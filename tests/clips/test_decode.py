@@ -235,3 +235,16 @@ def test_every_real_file_is_a_plain_decode_with_an_ascending_clock(real_data):
         frames, _ = decode_chosen(path, lambda times: clocks.append(times) or np.arange(len(times)))  # noqa: B023
         assert np.array_equal(frames, plain_decode(path)), path.name
         assert (np.diff(clocks[0]) > 0).all(), path.name
+
+
+def test_a_decoder_that_cannot_be_imported_is_not_replaced_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    if decoder_for(Path("x.mp4")) != "decord":
+        pytest.skip("decord is not installed")
+    (tmp_path / "clip.mp4").write_bytes(b"never read")
+    monkeypatch.setitem(sys.modules, "decord", None)  # importing it raises ImportError
+    with pytest.raises(InputError, match="cannot be imported") as raised:
+        decode(tmp_path / "clip.mp4")
+    assert not isinstance(raised.value, DecodeError)
