@@ -3,5 +3,6 @@
 from echolung.cache.key import Key, key_digest
 from echolung.cache.layout import Snapshot
 from echolung.cache.store import TokenStore
+from echolung.cache.writer import StoreWriter
 
-__all__ = ["Key", "Snapshot", "TokenStore", "key_digest"]
+__all__ = ["Key", "Snapshot", "StoreWriter", "TokenStore", "key_digest"]

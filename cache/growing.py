@@ -4,9 +4,10 @@ import numpy as np
 
 from echolung.cache.layout import CLIP_ARRAYS
 from echolung.cache.store import TokenStore
+from echolung.cache.writer import StoreWriter
 
 
-def copy_clips(source: TokenStore, target: TokenStore) -> int:
+def copy_clips(source: TokenStore, target: StoreWriter) -> int:
     """Copy into the empty `target` the complete clips that `source` has of the same video, segment and view; return how many.
 
     Both must have the same key: this is how a store grows when its dataset does.
@@ -14,15 +15,18 @@ def copy_clips(source: TokenStore, target: TokenStore) -> int:
     identity = ["video_id", "segment", "view"]
     at = {tuple(row): i for i, row in enumerate(source.rows[identity].itertuples(index=False)) if source.complete[i]}
     pairs = [(at.get(tuple(row)), i) for i, row in enumerate(target.rows[identity].itertuples(index=False))]
-    pairs = [(a, b) for a, b in pairs if a is not None]
-    names = ["tokens", *(["preview"] if {"preview"} <= set(source.group) & set(target.group) else [])]
-    for old, new in pairs:
-        for name in names:
-            target.array(name)[new] = source.array(name)[old]
-    old_rows, new_rows = np.array([p[0] for p in pairs], int), np.array([p[1] for p in pairs], int)
+    kept = np.array([(a, b) for a, b in pairs if a is not None], np.int64).reshape(-1, 2)
+    readers = {"tokens": source.tokens} if source.token_shape[0] else {}
+    if {"preview"} <= set(source.group) & set(target.group):
+        readers["preview"] = source.previews
+    for start in range(0, target.clips, target.block):
+        old, new = kept[(kept[:, 1] >= start) & (kept[:, 1] < start + target.block)].T
+        for name, read in readers.items():
+            target.put(name, new, read(old))
+    old, new = kept.T
     for name in sorted(CLIP_ARRAYS, key=lambda name: name == "complete"):  # `complete` last, as ever
         values = target.array(name)[:]
-        values[new_rows] = source.array(name)[:][old_rows]
+        values[new] = source.array(name)[:][old]
         target.array(name)[:] = values
-    target.__dict__.pop("complete", None)
-    return len(pairs)
+    target.forget()
+    return len(kept)

@@ -7,6 +7,8 @@ import pandas as pd
 import zarr
 from zarr.codecs import Crc32cCodec
 
+from echolung.cache.seal import sealed
+
 
 def write_table(group: zarr.Group, table: pd.DataFrame) -> None:
     """Write each column as an array of strings, float64, int64 or bool; the column order goes to the group's attributes."""
@@ -18,9 +20,10 @@ def write_table(group: zarr.Group, table: pd.DataFrame) -> None:
             chunks=(max(len(values), 1),),
             dtype=str if values.dtype == object else values.dtype,
             compressors=[Crc32cCodec()],
+            config={"write_empty_chunks": True},  # a column of zeros is a file, too, and its loss is found
         )
         array[:] = values
-    group.attrs["columns"] = list(table.columns)
+    group.attrs.update(sealed({"columns": list(table.columns)}))
 
 
 def read_table(group: zarr.Group) -> pd.DataFrame:

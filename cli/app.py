@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from echolung.cli import cache, data, demo, extract, probe
+from echolung.cli import cache, data, demo, extract, probe, study
 from echolung.cli.console import complain
 from echolung.errors import EcholungError
 
@@ -23,6 +23,7 @@ app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
 app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
+app.command("study")(study.study)
 app.add_typer(cache.app, name="cache")
 
 INTERRUPTED = 130

@@ -1,6 +1,6 @@
 """`echolung extract`: dataset × encoder -> token store."""
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from echolung.extraction import ExtractionPlan
 
 
-WINDOWS, MACHINE = "What is cut out of every video", "How it is computed"
+WINDOWS, MACHINE, STORAGE = "What is cut out of every video", "How it is computed", "How it is stored"
 
 
 def extract(
@@ -35,7 +35,20 @@ def extract(
     views: Annotated[
         int, typer.Option(help="Random views beside the fixed one, for training.", rich_help_panel=WINDOWS)
     ] = 0,
-    store: Annotated[Path | None, typer.Option(help="Where to write; default under ECHOLUNG_HOME/stores.")] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(help="Folder or URL (s3://…); default in ECHOLUNG_HOME/stores.", rich_help_panel=STORAGE),
+    ] = None,
+    tokens: Annotated[
+        str, typer.Option(help="all, or none: pooled rows only, for linear and mlp.", rich_help_panel=STORAGE)
+    ] = "all",
+    token_pool: Annotated[
+        int, typer.Option(help="2: mean over 2 x 2 neighbours, 4 times fewer.", rich_help_panel=STORAGE)
+    ] = 1,
+    shard: Annotated[
+        int | None,
+        typer.Option(help="Clips a file (whole batches); default 1.", rich_help_panel=STORAGE, min=1),
+    ] = None,
     device: Annotated[
         str, typer.Option(help="auto (a GPU if there is one), cpu, cuda.", rich_help_panel=MACHINE)
     ] = "auto",
@@ -45,8 +58,13 @@ def extract(
     batch: Annotated[
         int | None, typer.Option(help="Clips at once; default what fits.", rich_help_panel=MACHINE, min=1)
     ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Do one of N shares: array jobs. torchrun does it.", rich_help_panel=MACHINE),
+    ] = None,
     no_preview: Annotated[
-        bool, typer.Option("--no-preview", help="Keep no grey frames: data that must not leave.")
+        bool,
+        typer.Option("--no-preview", help="Keep no grey frames: data that must not leave.", rich_help_panel=STORAGE),
     ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="An unreadable video ends the run.")] = False,
     rehash: Annotated[bool, typer.Option("--rehash", help="Compare sources by content, not size and time.")] = False,
@@ -64,9 +82,10 @@ def extract(
     """Encode every clip of a dataset once, into a token store. Run again, it does only what is missing."""
     from echolung.clips.plan import ClipPlan
     from echolung.encoders.identity import default_encoder, identify
-    from echolung.extraction import make_plan
+    from echolung.extraction import choose_device, choose_part, make_plan
     from echolung.extraction.sources import finished_store
 
+    share = choose_part(part, os.environ)
     manifest, key_options = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled)
     for note in manifest.notes:
         say(f"note: {note}")
@@ -80,15 +99,25 @@ def extract(
         say(f"Encoder: {encoder} (the newest checkpoint)")
     clips = ClipPlan(segments, frames, stride, fps, size, views)
     plan = make_plan(
-        manifest, identify(encoder), clips, decoder=decoder, precision=precision, options=key_options, path=store
+        manifest,
+        identify(encoder),
+        clips,
+        decoder=decoder,
+        precision=precision,
+        options=key_options,
+        path=store,
+        tokens=tokens,
+        token_pool=token_pool,
     )
     if (done := finished_store(plan, rehash, retry, strict)) is not None:
         say(f"{done.path.name} is complete; nothing to do.")
     else:
         done = run_extraction(
             plan,
-            device=device,
+            device=choose_device(device, os.environ),
             batch=batch,
+            shard=shard,
+            part=share,
             workers=workers,
             preview=not no_preview,
             strict=strict,
@@ -116,7 +145,7 @@ def run_extraction(plan: "ExtractionPlan", **how: Any) -> "TokenStore":
 
 
 def show_store(store: "TokenStore", as_json: bool) -> None:
-    """Print what a finished store holds."""
+    """Print what a store holds: a finished one, or one that other parts still write."""
     from rich.markup import escape
 
     tokens, dim = store.token_shape
@@ -125,20 +154,21 @@ def show_store(store: "TokenStore", as_json: bool) -> None:
         "store": str(store.path),
         "clips": store.clips,
         "complete": int(store.complete.sum()),
+        "finished": store.finished,
         "tokens": tokens,
         "dim": dim,
         "grid": list(store.grid),
-        "bytes": int(store.complete.sum()) * tokens * dim * 2,
+        "bytes": store.size if store.finished else None,  # others are moving files while it is not
         "unreadable": failures,
     }
     if as_json:
         print_json(facts)
         return
     t, h, w = store.grid
-    console = out()
-    console.print(
-        f"[bold]{store.path.name}[/]\n{facts['complete']} of {store.clips} clips, {tokens} tokens ({t} × {h} × {w}) of {dim} "
-        f"numbers each, {facts['bytes'] / 1e6:.0f} MB"
+    what = f"{tokens} tokens ({t} × {h} × {w})" if tokens else "the mean over tokens"
+    size = f", {facts['bytes'] / 1e6:.1f} MB on disk" if store.finished else ""
+    out().print(
+        f"[bold]{store.path.name}[/]\n{facts['complete']} of {store.clips} clips, {what} of {dim} numbers each{size}"
     )
     for name, reason in failures.items():
-        console.print(f"[red]unreadable[/] {escape(name)}: {escape(reason)}")
+        out().print(f"[red]unreadable[/] {escape(name)}: {escape(reason)}")

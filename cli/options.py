@@ -1,5 +1,6 @@
 """Options that several commands share, and what stands in for those not given."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ from echolung.errors import InputError
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
+    from echolung.cache.place import Place
     from echolung.datasets import Manifest
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs.")]
@@ -31,6 +33,27 @@ DropUnlabelled = Annotated[
     bool,
     typer.Option("--drop-unlabelled", help="table: leave videos without a label out.", rich_help_panel=OF_DATASET),
 ]
+TRAINING = "How probes are trained"
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="A hyper-parameter, or several values to choose from; repeatable."
+    ),
+]
+Memory = Annotated[str, typer.Option(help="What tokens and probes may take together.", rich_help_panel=TRAINING)]
+Precision = Annotated[
+    str,
+    typer.Option(
+        help="Of products over tokens: auto (bfloat16 where the hardware has it), float32, bfloat16.",
+        rich_help_panel=TRAINING,
+    ),
+]
+Fusion = Annotated[
+    str,
+    typer.Option(
+        help="Segments of a video: early joins their tokens, late averages their outputs.", rich_help_panel=TRAINING
+    ),
+]
 Decoder = Annotated[str, typer.Option(help="auto (decord for MP4, AVI; PyAV else), av, decord.")]
 Workers = Annotated[int | None, typer.Option(help="Decoding processes; default one a core.", min=1)]
 TimeLimit = Annotated[float, typer.Option(help="Seconds that decoding one video may take.", min=1)]
@@ -47,7 +70,7 @@ def open_dataset(
     options: dict[str, Any] = {"transducer": transducer} if transducer else {}
     labels: dict[str, Any] = {"missing_labels": "drop"} if drop_unlabelled else {}
     if kind:
-        labels["kinds"] = _kinds(kind)
+        labels["kinds"] = read_kinds(kind)
     return load_manifest(name, data, **options, **labels), options
 
 
@@ -56,17 +79,48 @@ def labelled_manifest(store: "TokenStore", labels: Path, kind: list[str] | None)
     from echolung.datasets.labels import add_labels
     from echolung.evaluation.data import manifest_of
 
-    return add_labels(manifest_of(store.snapshot), labels, _kinds(kind or []))
+    return add_labels(manifest_of(store.snapshot), labels, read_kinds(kind or []))
 
 
-def _kinds(items: list[str]) -> dict[str, str]:
+def read_hyper(items: list[str] | None, **named: object) -> dict[str, Any]:
+    """Return hyper-parameters from NAME=VALUE texts (several values apart by commas) and from options of their own.
+
+    Raises:
+        InputError: a text without "=", or a hyper-parameter given twice.
+    """
+    given: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    for item in items or []:
+        name, equals, value = item.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or not name or not value:
+            raise InputError(f"--set {item} must be NAME=VALUE, such as --set dropout=0.1 or --set lr=1e-3,1e-4.")
+        if name in given:
+            raise InputError(f"--set {item}: {name} is given twice.")
+        values = [part.strip() for part in value.split(",")]
+        given[name] = values if len(values) > 1 else values[0]
+    return given
+
+
+UNITS = {"": 1.0, "b": 1.0, "k": 1e3, "kb": 1e3, "m": 1e6, "mb": 1e6, "g": 1e9, "gb": 1e9, "t": 1e12, "tb": 1e12}
+
+
+def read_size(text: str) -> float:
+    """Return the bytes that a text such as 4GB or 500 MB stands for; InputError where it is none."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d*)?)\s*([a-zA-Z]*)\s*", text)
+    if not match or match[2].lower() not in UNITS or float(match[1]) == 0:
+        raise InputError(f"{text!r} is no amount of memory; write it as 4GB or 500MB.")
+    return float(match[1]) * UNITS[match[2].lower()]
+
+
+def read_kinds(items: list[str]) -> dict[str, str]:
+    """Return column -> kind from texts such as covid=classification; InputError where one is none."""
     if malformed := [item for item in items if "=" not in item]:
         raise InputError(f"--kind {malformed[0]} must be COLUMN=KIND, such as --kind covid=classification.")
     return dict(item.split("=", 1) for item in items)
 
 
-def pick_store(path: Path | None, dataset: str | None, encoder: str | None) -> "TokenStore":
-    """Return the store asked for, or the only one that fits; says which it took.
+def pick_store(path: "Place | str | None", dataset: str | None, encoder: str | None) -> "TokenStore":
+    """Return the store at a path or URL, or the only one that fits; says which it took.
 
     Raises:
         InputError: none fits, several do, or its extraction was stopped half-way.
@@ -102,7 +156,7 @@ def pick_store(path: Path | None, dataset: str | None, encoder: str | None) -> "
     return TokenStore.open(fitting[0])
 
 
-def open_stores(folder: Path, quiet: bool = False) -> "list[TokenStore]":
+def open_stores(folder: "Place", quiet: bool = False) -> "list[TokenStore]":
     """Return the stores in a folder, finished or not; one that cannot be read is named and passed over."""
     from echolung.cache import TokenStore
 

@@ -15,6 +15,7 @@ from echolung.errors import InputError
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
+    from echolung.datasets import Manifest
     from echolung.evaluation import Result
     from echolung.evaluation.summary import Summary
 
@@ -38,9 +39,11 @@ WIDE = 105
 def probe(
     dataset: Annotated[str | None, typer.Option(help="Take the store of this dataset.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Take the store of this encoder.")] = None,
-    store: Annotated[Path | None, typer.Option(help="The store; default the only one that fits.")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="The store, a folder or URL; default the only one that fits.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="What to ask; default the dataset's first task.")] = None,
-    probe: Annotated[str, typer.Option(help="linear, logistic, knn or attentive.")] = "linear",
+    probe: Annotated[str, typer.Option(help="linear, logistic, knn, mlp, attentive-lite or attentive.")] = "linear",
     cv: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     protocol: Annotated[str, typer.Option(help="nested (honest), or seed (as published, optimistic).")] = "nested",
     split: Annotated[str | None, typer.Option(help="Instead of folds: 60/20/20, or official.")] = None,
@@ -49,34 +52,67 @@ def probe(
         Path | None, typer.Option(help="A CSV with video_id and label columns to add or replace.")
     ] = None,
     kind: options.Kind = None,
-    epochs: Annotated[int | None, typer.Option(help="Length of training; default 50.", min=1)] = None,
-    batch: Annotated[int, typer.Option(help="Videos a step.", min=1)] = 16,
-    seed: Annotated[int, typer.Option(help="Of folds, initial weights and batches.", min=0)] = 0,
+    label_fractions: Annotated[
+        str | None,
+        typer.Option(help="Learn from shares of the patients, such as 0.1,0.25,0.5,1: a curve of label efficiency."),
+    ] = None,
+    label_seeds: Annotated[int, typer.Option(help="Random draws of each share.", min=1)] = 5,
+    depth: Annotated[
+        int | None, typer.Option(help="attentive: blocks; 4 as V-JEPA 2, for a GPU.", rich_help_panel=options.TRAINING)
+    ] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="cross-entropy, coral (ordered classes); smooth-l1, l1, mse.", rich_help_panel=options.TRAINING
+        ),
+    ] = None,
+    fusion: options.Fusion = "early",
+    hyper: options.Set = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Length of training; default 50.", min=1, rich_help_panel=options.TRAINING)
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="Stop a setting after so many epochs without a lesser loss.", min=1, rich_help_panel=options.TRAINING
+        ),
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Videos a step.", min=1, rich_help_panel=options.TRAINING)] = 16,
+    seed: Annotated[
+        int, typer.Option(help="Of folds, initial weights and batches.", min=0, rich_help_panel=options.TRAINING)
+    ] = 0,
     device: Annotated[str, typer.Option(help="auto (a GPU where there is one), cpu, cuda.")] = "auto",
+    memory: options.Memory = "4GB",
+    precision: options.Precision = "auto",
     to: Annotated[
         Path | None, typer.Option("--out", help="Run folder; default a new one under ECHOLUNG_HOME/runs.")
     ] = None,
     as_json: options.Json = False,
 ) -> None:
     """Train and evaluate a probe on a token store, and save the predictions, the probe and how they came about."""
+    arguments: dict[str, Any] = {
+        "probe": probe,
+        "group": group,
+        "cv": cv,
+        "epochs": epochs,
+        "batch": batch,
+        "seed": seed,
+        "memory": options.read_size(memory),
+        "precision": precision,
+        "fusion": fusion,
+        "patience": patience,
+        "hyper": options.read_hyper(hyper, depth=depth, loss=loss),
+    }
     opened = options.pick_store(store, dataset, encoder)
-    run_probe(
-        opened,
-        task=task,
-        probe=probe,
-        cv=cv,
-        protocol=protocol,
-        split=split,
-        group=group,
-        labels=labels,
-        kinds=kind,
-        epochs=epochs,
-        batch=batch,
-        seed=seed,
-        device=device,
-        to=to,
-        as_json=as_json,
-    )
+    where: dict[str, Any] = {"labels": labels, "kinds": kind, "device": device, "to": to, "as_json": as_json}
+    if label_fractions is not None:
+        from echolung.cli.label_efficiency import run_label_efficiency
+
+        if protocol != "nested" or split:
+            raise InputError("--label-fractions goes with --protocol nested only.")
+        run_label_efficiency(opened, label_fractions, label_seeds, task=task, **where, **arguments)
+        return
+    run_probe(opened, task=task, protocol=protocol, split=split, **where, **arguments)
 
 
 def run_probe(
@@ -96,16 +132,11 @@ def run_probe(
     from echolung.report.record import save_run
 
     began = time.perf_counter()
-    _check_place(to)
-    manifest = options.labelled_manifest(store, labels, kinds) if labels else None
-    if arguments.get("task") is None:
-        first = next(iter(manifest.tasks if manifest else store.snapshot.tasks), None)
-        say(f"Task: {first} (the first)")
+    check_place(to)
+    manifest, of_labels = labelled(store, arguments.get("task"), labels, kinds)
     arguments |= {"manifest": manifest, "device": str(pick_device(device)), "tell": say}
     result = cross_validate(store, **arguments)
-    if labels:
-        digest = hashlib.sha256(labels.read_bytes()).hexdigest()
-        result = replace(result, settings={**result.settings, "labels": labels.name, "labels_digest": digest})
+    result = replace(result, settings={**result.settings, **of_labels})
     summary = summarise(result)
     twin = options.find_twin(store)
     twin_summary = summarise(cross_validate(twin, **arguments)) if twin else None
@@ -123,7 +154,22 @@ def run_probe(
     return folder
 
 
-def _check_place(to: Path | None) -> None:
+def labelled(
+    store: "TokenStore", task: str | None, labels: Path | None, kinds: list[str] | None
+) -> "tuple[Manifest | None, dict[str, str]]":
+    """Return the store's table with the labels of a CSV (None without one), and what to record of that CSV.
+
+    Says which task is taken where none is named.
+    """
+    manifest = options.labelled_manifest(store, labels, kinds) if labels else None
+    if task is None:
+        say(f"Task: {next(iter(manifest.tasks if manifest else store.snapshot.tasks), None)} (the first)")
+    if labels is None:
+        return manifest, {}
+    return manifest, {"labels": labels.name, "labels_digest": hashlib.sha256(labels.read_bytes()).hexdigest()}
+
+
+def check_place(to: Path | None) -> None:
     """Find out before hours of training whether the result can be saved."""
     from echolung.settings import home, make_folder
 
@@ -141,11 +187,14 @@ def show(
     """Print the table of folds and what belongs beside every number."""
     from rich.markup import escape
 
+    from echolung.evaluation.result import is_optimistic
+
     settings = result.settings
     console = out()
-    optimistic = " [bold red](optimistic)[/]" if settings["protocol"] == "seed" else ""
+    optimistic = " [bold red](optimistic)[/]" if is_optimistic(settings) else ""
+    given = ", ".join(f"{name} {value}" for name, value in settings.get("hyper", {}).items())
     console.print(
-        f"\n[bold]{settings['dataset']} · {settings['task']}[/] · {settings['probe']} probe on "
+        f"\n[bold]{settings['dataset']} · {settings['task']}[/] · {settings['probe']} probe{f' ({given})' if given else ''} on "
         f"{escape(str(store.group.attrs.get('encoder')))} · protocol {settings['protocol']}{optimistic}"
     )
     wide = console.width >= WIDE
@@ -162,11 +211,16 @@ def show(
 
 
 def _setting_keys(result: "Result") -> list[str]:
-    return [key for key in result.chosen[0] if key != "epoch" or result.settings["epochs"] > 1]
+    """Return what was chosen: hyper-parameters that differ between the settings, and the epoch."""
+    grid = result.settings.get("grid", [])
+    same = (
+        {key for key in grid[0] if len(grid) > 1 and len({str(setting[key]) for setting in grid}) == 1} if grid else {}
+    )
+    return [key for key in result.chosen[0] if key not in same and (key != "epoch" or result.settings["epochs"] > 1)]
 
 
 def _setting(chosen: dict[str, Any], keys: list[str]) -> str:
-    return " · ".join(f"{chosen[key]:g}" for key in keys)
+    return " · ".join(str(v) if isinstance(v := chosen[key], str) else f"{v:.3g}" for key in keys)
 
 
 def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None", wide: bool) -> Any:
@@ -191,7 +245,7 @@ def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None", wi
     rows = zip(result.folds.iterrows(), result.chosen, summary.folds.iterrows(), strict=True)
     for (_, fold), chosen, (_, values) in rows:
         sizes = [f"{fold[f'patients_{part}']}/{fold[f'videos_{part}']}" for part in ("train", "test")]
-        cells = [_number(name, values[name]) for name in names]
+        cells = [number(name, values[name]) for name in names]
         row(str(fold["fold"]), _setting(chosen, keys), cells, sizes)
     table.add_section()
     if len(result.folds) > 1:
@@ -200,12 +254,12 @@ def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None", wi
     if twin is not None:
         row("random twin", "same model, untrained", _spread(twin, names), style="dim")
     guess = "majority class" if result.task.classes else "mean"
-    row(guess, "guessing", [_number(name, summary.guess[name]) for name in names], style="dim")
+    row(guess, "guessing", [number(name, summary.guess[name]) for name in names], style="dim")
     return table
 
 
 def _spread(summary: "Summary", names: list[str]) -> list[str]:
-    return [f"{_number(n, summary.mean[n])} ± {_number(n, summary.sd[n])}" for n in names]
+    return [f"{number(n, summary.mean[n])} ± {number(n, summary.sd[n])}" for n in names]
 
 
 def _shown(result: "Result") -> list[str]:
@@ -230,7 +284,7 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
     if summary.patient:
         names = [n for n in _shown(result) if n in summary.patient]
         values = ", ".join(
-            f"{n.replace('_', ' ')} {_number(n, summary.patient[n])}{' %' if n in PER_CENT else ''}" for n in names
+            f"{n.replace('_', ' ')} {number(n, summary.patient[n])}{' %' if n in PER_CENT else ''}" for n in names
         )
         mixed = f" ({summary.mixed_patients} with videos of several classes left out)" if summary.mixed_patients else ""
         lines.append(f"One prediction a patient: {values}{mixed}")
@@ -238,7 +292,8 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
     return lines
 
 
-def _number(metric: str, value: float) -> str:
+def number(metric: str, value: float) -> str:
+    """Return a metric as tables show it: per cent, three decimals, or "—" where it is not defined."""
     if value != value:
         return "—"
     if metric in PER_CENT:
@@ -247,8 +302,8 @@ def _number(metric: str, value: float) -> str:
 
 
 def _interval(metric: str, interval: tuple[float, float] | None) -> str:
-    return "" if interval is None else " – ".join(_number(metric, value) for value in interval)
+    return "" if interval is None else " – ".join(number(metric, value) for value in interval)
 
 
 def _short(name: str) -> str:
-    return {"weight_decay": "wd"}.get(name, name)
+    return {"weight_decay": "wd", "label_smoothing": "smooth", "class_weights": "weights"}.get(name, name)

@@ -22,8 +22,17 @@ def pick_device(name: str = "auto") -> torch.device:
 
 
 def default_precision(device: str = "auto") -> str:
-    """Return "bfloat16" where a GPU computes it natively, else "float32"."""
+    """Return what an encoder computes in: "bfloat16" where a GPU does so natively, else "float32"."""
     picked = pick_device(device)
     return (
         "bfloat16" if picked.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
     )
+
+
+def probe_precision(device: str = "auto") -> str:
+    """Return what probes go over tokens in: "bfloat16" where the GPU or the processor does so natively, else "float32"."""
+    if pick_device(device).type != "cpu":
+        return default_precision(device)
+    # Without such instructions torch takes bfloat16 apart again, and is slower than in float32.
+    asked = (getattr(torch.cpu, f"_is_{name}_supported", None) for name in ("avx512_bf16", "amx_tile"))
+    return "bfloat16" if any(ask is not None and ask() for ask in asked) else "float32"

@@ -10,6 +10,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
+def in_bytes(count: int | float) -> str:
+    """Return bytes as "3.20 GB" or "51.4 MB"."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+
+
 def listed(items: Iterable[object], most: int = 10) -> str:
     """Return "a, b, c", cut with "and 4 more" after `most` items."""
     names = [str(item) for item in items]

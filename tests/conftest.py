@@ -93,8 +93,7 @@ def write_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
         values: np.ndarray, videos: pd.DataFrame, tasks: dict[str, Any], unreadable: Sequence[str] = ()
     ) -> "TokenStore":
         from echolung.cache import Snapshot, TokenStore
-        from echolung.cache.layout import PREVIEW_SHAPE
-        from echolung.cache.store import Block
+        from echolung.cache.layout import PREVIEW_SHAPE, Block
 
         count, views, segments, n, d = values.shape
         videos = videos.assign(path=videos["video_id"] + ".mp4")

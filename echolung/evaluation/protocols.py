@@ -4,22 +4,24 @@
 the published study did, best of everything on the fold it reports, and is called optimistic wherever its number shows.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
+from jaxtyping import Bool
 
 from echolung.cache import TokenStore
 from echolung.datasets.manifest import Manifest
 from echolung.errors import InputError
-from echolung.evaluation.data import TaskData, task_data
+from echolung.evaluation.data import TaskData
 from echolung.evaluation.given import official_split, published_folds
 from echolung.evaluation.result import Result, build_result, kept_together
 from echolung.evaluation.selection import Choice, Collector, choose
-from echolung.evaluation.splits import Folds, Units, holdout, nested_folds
-from echolung.probes import PROBES, Features, Job, ProbeKind, Training, load_features
+from echolung.evaluation.setup import Setup, set_up
+from echolung.evaluation.splits import Folds, holdout, nested_folds
+from echolung.probes import Job, find_kind, settings_with
+from echolung.probes.jobs import Setting
 from echolung.text import suggest
 
 PROTOCOLS = ("nested", "seed")
@@ -27,24 +29,30 @@ PROTOCOLS = ("nested", "seed")
 SEED_BATCH = 2
 """Videos a step in the published study."""
 
-LONG = 15.0
-"""Seconds from which a run says beforehand how long it will take."""
-
 
 @dataclass(frozen=True)
 class _Run:
-    """What every protocol needs: the videos, their features, the kind of probe, how it is trained."""
+    """What is chosen from, and how.
 
-    data: TaskData
-    features: Features
-    kind: ProbeKind
-    name: str
-    training: Training
-    units: Units
-    tell: Callable[[str], None]
+    Attributes:
+        setup: videos, features and training.
+        grid: the settings.
+        patience: epochs without a lesser loss after which a setting is given up; None: never.
+    """
 
-    def fit(self, jobs: Sequence[Job], training: Training, collector: Callable[..., None]) -> list[Any]:
-        return self.kind.fit(self.features, self.data.targets, self.data.outputs, jobs, training, collector)
+    setup: Setup
+    grid: tuple[Setting, ...]
+    patience: int | None
+
+    @property
+    def data(self) -> TaskData:
+        """The labelled videos."""
+        return self.setup.data
+
+    @property
+    def epochs(self) -> int:
+        """The longest schedule of any setting."""
+        return self.setup.training.epochs
 
 
 def cross_validate(
@@ -62,6 +70,10 @@ def cross_validate(
     seed: int = 0,
     device: str = "cpu",
     memory: float = 4e9,
+    precision: str = "float32",
+    fusion: str = "early",
+    patience: int | None = None,
+    hyper: Mapping[str, Any] | None = None,
     tell: Callable[[str], None] = lambda text: None,
 ) -> Result:
     """Return out-of-fold predictions of a task by probes trained on a store.
@@ -79,55 +91,51 @@ def cross_validate(
         batch: videos a step (the seed protocol has its own, 2).
         seed: of folds, initial parameters and batches.
         device: where probes are trained.
-        memory: bytes that one bank of probes may take.
+        memory: bytes that tokens and one bank of probes may take together; tokens get half of it at most, and those that
+            do not fit are read from the store in every epoch.
+        precision: of the products over tokens: "float32", "bfloat16", or "auto": bfloat16 where the processor or GPU has it.
+        fusion: "early" joins a video's segments along the token axis, "late" averages the outputs of each.
+        patience: epochs without a lesser held-out loss after which a setting is trained no further; None: all epochs.
+        hyper: hyper-parameters, by name, that take the place of the grid's: one value, or several to choose from.
         tell: is told what a long run is about to do.
 
     Raises:
         InputError: no such task, probe, protocol or group; more folds than patients; a probe that cannot do the task.
     """
-    kind = _kind(probe)
-    _check(protocol, split, group, seed)
+    kind = find_kind(probe)
+    _check(protocol, split, group)
     given = protocol == "seed" or split == "official"
-    features = load_features(store, pooled=kind.pooled)
-    data = task_data(store, features.video_ids, task, manifest, "video" if given else group)
-    if data.task.kind == "regression" and not kind.regression:
-        raise InputError(
-            f"The probe {probe} cannot learn numbers, and the task {data.name} is a regression; use linear."
-        )
-    features = features.select(data.rows)
-    training = Training((epochs or kind.epochs) if kind.epochs > 1 else 1, batch, seed, device, memory)
-    units = Units.of(data.targets, data.groups, data.level, data.task.classes)
-    run = _Run(data, features, kind, probe, training, units, tell)
+    grid = settings_with(probe, kind.seed_settings if protocol == "seed" else kind.settings, hyper or {})
+    setup = set_up(
+        store,
+        task,
+        manifest,
+        probe=probe,
+        settings=grid,
+        group="video" if given else group,
+        epochs=epochs,
+        batch=SEED_BATCH if protocol == "seed" else batch,
+        seed=seed,
+        device=device,
+        memory=memory,
+        precision=precision,
+        fusion=fusion,
+        tell=tell,
+    )
     settings = {
-        "dataset": store.snapshot.dataset,
-        "task": data.name,
-        "probe": probe,
+        **setup.settings,
+        "hyper": dict(hyper or {}),
         "protocol": "split" if split else protocol,
-        "group": data.level,
-        "grid": [dict(setting) for setting in kind.settings],
-        "epochs": training.epochs,
-        "batch": training.batch,
-        "seed": seed,
-        "views": features.views,
-        "device": device,
-        "threads": torch.get_num_threads(),
+        "grid": [dict(setting) for setting in grid],
+        "patience": patience,
     }
+    run = _Run(setup, grid, patience)
     if split:
         return _split(run, split, settings)
-    if protocol == "seed":
-        return _seed(
-            run, cv, {**settings, "folds": cv, "batch": SEED_BATCH, "grid": [dict(s) for s in kind.seed_settings]}
-        )
-    return _nested(run, cv, {**settings, "folds": cv})
+    return (_seed if protocol == "seed" else _nested)(run, cv, {**settings, "folds": cv})
 
 
-def _kind(probe: str) -> ProbeKind:
-    if probe not in PROBES:
-        raise InputError(f"There is no probe {probe!r}; there are {', '.join(PROBES)}.{suggest(probe, list(PROBES))}")
-    return PROBES[probe]
-
-
-def _check(protocol: str, split: str | None, group: str | None, seed: int) -> None:
+def _check(protocol: str, split: str | None, group: str | None) -> None:
     if protocol not in PROTOCOLS:
         raise InputError(
             f"There is no protocol {protocol!r}; there are nested and seed.{suggest(protocol, list(PROTOCOLS))}"
@@ -136,8 +144,6 @@ def _check(protocol: str, split: str | None, group: str | None, seed: int) -> No
         raise InputError("--split does not go with --protocol seed, which has the published folds.")
     if group and (protocol == "seed" or split == "official"):
         raise InputError(f"--group {group} does not go with folds that are given: leave out --group.")
-    if seed < 0:
-        raise InputError(f"--seed {seed} must not be negative.")
 
 
 # ---- nested ------------------------------------------------------------------------------------------------------------
@@ -145,19 +151,16 @@ def _check(protocol: str, split: str | None, group: str | None, seed: int) -> No
 
 def _nested(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
     # The last inner folds are of everything: they choose the setting of the probe that is saved.
-    outer, inner = nested_folds(run.units, cv, run.training.seed)
+    outer, inner = nested_folds(run.setup.units, cv, run.setup.training.seed)
     parts = [folds.of >= 0 for folds in inner]
-    jobs, owners = [], []
-    for part, folds in enumerate(inner):
-        for fold in range(folds.count):
-            for setting in run.kind.settings:
-                jobs.append(Job(setting, folds.train(fold)))
-                owners.append((part, folds.test(fold)))
-    _say_how_long(run, jobs, f"{len(jobs)} probes to choose from, {cv + 1} to keep")
-    collector = Collector(run.data, owners, len(run.kind.settings), run.training.epochs, len(parts))
-    run.fit(jobs, run.training, collector.on_epoch)
-    choices = [choose(losses, run.kind.settings) for losses in collector.losses]
-    finals = [Job(c.setting, part, keep=c.epoch) for c, part in zip(choices, parts, strict=True)]
+    jobs, owners = inner_jobs(inner, run.grid)
+    likely = [Job(run.grid[0], part) for part in parts]
+    run.setup.say_how_long([jobs, likely], f"{len(jobs)} probes to choose from, {cv + 1} to keep")
+    collector = Collector(run.data, owners, len(run.grid), run.epochs, len(parts), run.patience)
+    run.setup.fit(jobs, collector.on_epoch)
+    choices = [choose(losses, run.grid) for losses in collector.losses]
+    tests = [*(outer.test(fold) for fold in range(cv)), np.zeros(len(parts[0]), bool)]
+    finals = [Job(c.setting, p, c.epoch, watch) for c, p, watch in zip(choices, parts, tests, strict=True)]
     scores = np.full((len(run.data.targets), run.data.outputs), np.nan)
 
     def keep(epoch: int, indices: Sequence[int], outputs: np.ndarray) -> None:
@@ -165,24 +168,36 @@ def _nested(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
             if i < cv and epoch == choices[i].epoch:
                 scores[outer.test(i)] = output[outer.test(i)]
 
-    arrays = run.fit(finals, run.training, keep)[-1]
+    arrays = run.setup.fit(finals, keep)[-1]
     counts = sorted({folds.count for folds in inner})
-    notes = list(run.data.notes)
-    if counts != [4]:
-        notes.append(
-            f"Settings are chosen on {' or '.join(map(str, counts))} inner folds: 4 cannot be made everywhere."
-        )
-    return build_result(
-        run.data,
-        run.name,
-        outer,
-        range(cv),
-        scores,
-        choices[:cv],
-        {**settings, "inner_folds": counts},
-        notes,
-        (choices[-1], arrays),
-    )
+    notes = [*run.data.notes, *fewer_inner_folds(counts)]
+    settings = {**settings, "inner_folds": counts}
+    final = (choices[-1], arrays)
+    return build_result(run.data, run.setup.probe, outer, range(cv), scores, choices[:cv], settings, notes, final)
+
+
+def inner_jobs(
+    inner: Sequence[Folds], grid: Sequence[Setting]
+) -> tuple[list[Job], list[tuple[int, Bool[np.ndarray, " v"]]]]:
+    """Return a job for every part, inner fold and setting, in that order, and for each (part, videos it is judged on).
+
+    The folds of one setting of a part are one group: their outputs are judged together after every epoch.
+    """
+    jobs, owners = [], []
+    for part, folds in enumerate(inner):
+        for fold in range(folds.count):
+            for place, setting in enumerate(grid):
+                group = part * len(grid) + place
+                jobs.append(Job(setting, folds.train(fold), watch=folds.test(fold), group=group))
+                owners.append((part, folds.test(fold)))
+    return jobs, owners
+
+
+def fewer_inner_folds(counts: Sequence[int]) -> list[str]:
+    """Return a note where the parts could not all be divided into 4 inner folds."""
+    if list(counts) == [4]:
+        return []
+    return [f"Settings are chosen on {' or '.join(map(str, counts))} inner folds: 4 cannot be made everywhere."]
 
 
 # ---- seed --------------------------------------------------------------------------------------------------------------
@@ -191,11 +206,12 @@ def _nested(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
 def _seed(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
     if run.data.task.kind == "regression":
         raise InputError("The seed protocol chooses by accuracy and so needs classes; use --protocol nested.")
-    folds, source = published_folds(run.units, run.data.videos, cv)
-    training = Training(run.training.epochs, SEED_BATCH, run.training.seed, run.training.device, run.training.memory)
+    folds, source = published_folds(run.setup.units, run.data.videos, cv)
     scores = np.full((len(run.data.targets), run.data.outputs), np.nan)
     choices = []
-    _say_how_long(run, [Job(s, folds.train(0)) for s in run.kind.seed_settings], f"{cv} folds", training, cv)
+    run.setup.say_how_long(
+        [[Job(s, folds.train(i), watch=folds.test(i)) for s in run.grid] for i in range(cv)], f"{cv} folds"
+    )
     for fold in range(cv):
         test = folds.test(fold)
         best: dict[str, Any] = {"accuracy": -1.0}
@@ -210,21 +226,21 @@ def _seed(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
             for i, output in zip(indices, outputs, strict=True):
                 accuracy = float((output[test].argmax(-1) == run.data.targets[test]).mean())
                 if accuracy > best["accuracy"]:
-                    best.update(accuracy=accuracy, choice=Choice(run.kind.seed_settings[i], epoch), output=output[test])
+                    best.update(accuracy=accuracy, choice=Choice(run.grid[i], epoch), output=output[test])
 
-        run.fit([Job(setting, folds.train(fold)) for setting in run.kind.seed_settings], training, look)
+        run.setup.fit([Job(setting, folds.train(fold), watch=test) for setting in run.grid], look)
         scores[test] = best["output"]
         choices.append(best["choice"])
-    looks = len(run.kind.seed_settings) * training.epochs
+    looks = len(run.grid) * run.epochs
     notes = [
         *run.data.notes,
-        f"Optimistic: each fold reports the best of {looks} looks ({len(run.kind.seed_settings)} settings × "
-        f"{training.epochs} epochs) at the very videos it is scored on, as the published study did.",
+        f"Optimistic: each fold reports the best of {looks} looks ({len(run.grid)} settings × "
+        f"{run.epochs} epochs) at the very videos it is scored on, as the published study did.",
         source,
         "The published training augmentation cannot be cached; random --views at extraction come near it.",
     ]
     settings = {**settings, "group": kept_together(run.data, folds, range(cv))}
-    return build_result(run.data, run.name, folds, range(cv), scores, choices, settings, notes, None)
+    return build_result(run.data, run.setup.probe, folds, range(cv), scores, choices, settings, notes, None)
 
 
 # ---- one split -----------------------------------------------------------------------------------------------------------
@@ -232,37 +248,32 @@ def _seed(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
 
 def _split(run: _Run, split: str, settings: dict[str, Any]) -> Result:
     if split == "official":
-        folds = official_split(run.units, run.data.videos)
+        folds = official_split(run.setup.units, run.data.videos)
     else:
         try:
             shares = tuple(int(part) for part in split.split("/"))
         except ValueError as error:
             raise InputError(f"--split {split!r} is neither 'official' nor shares such as 60/20/20.") from error
-        folds = holdout(run.units, shares, run.training.seed)
+        folds = holdout(run.setup.units, shares, run.setup.training.seed)
     train, validation, test = (folds.of == part for part in range(3))
-    jobs = [Job(setting, train) for setting in run.kind.settings]
-    _say_how_long(run, jobs, f"{len(jobs)} probes")
-    collector = Collector(run.data, [(0, validation)] * len(jobs), len(jobs), run.training.epochs, 1)
-    run.fit(jobs, run.training, collector.on_epoch)
-    choice = choose(collector.losses[0], run.kind.settings)
+    jobs = [Job(setting, train, watch=validation) for setting in run.grid]
+    run.setup.say_how_long([jobs, [Job(run.grid[0], train, watch=test)]], f"{len(jobs)} probes")
+    collector = Collector(run.data, [(0, validation)] * len(jobs), len(jobs), run.epochs, 1, run.patience)
+    run.setup.fit(jobs, collector.on_epoch)
+    choice = choose(collector.losses[0], run.grid)
     scores = np.full((len(run.data.targets), run.data.outputs), np.nan)
 
     def keep(epoch: int, indices: Sequence[int], outputs: np.ndarray) -> None:
         if epoch == choice.epoch:
             scores[test] = outputs[0][test]
 
-    arrays = run.fit([Job(choice.setting, train, keep=choice.epoch)], run.training, keep)[0]
+    arrays = run.setup.fit([Job(choice.setting, train, choice.epoch, test)], keep)[0]
     notes = [*run.data.notes, f"Setting and epoch chosen on {validation.sum()} validation videos; test scored once."]
     only = Folds(np.where(test, 0, np.where(train, 1, -1)), 1)
     settings = {**settings, "split": split}
     if split == "official":
         settings["group"] = kept_together(run.data, folds, range(3))
     final = (choice, arrays)
-    return build_result(run.data, run.name, only, [0], scores, [choice], settings, notes, final, chosen_on=validation)
-
-
-def _say_how_long(run: _Run, jobs: Sequence[Job], what: str, training: Training | None = None, times: int = 1) -> None:
-    training = training or run.training
-    seconds = times * run.kind.estimate(run.features, run.data.targets, run.data.outputs, jobs, training)
-    if seconds > LONG:
-        run.tell(f"{what}: about {seconds / 60:.1f} minutes on {training.device}.")
+    return build_result(
+        run.data, run.setup.probe, only, [0], scores, [choice], settings, notes, final, chosen_on=validation
+    )

@@ -49,6 +49,15 @@ class Result:
         return self.predictions[columns].to_numpy(np.float64)
 
 
+OPTIMISTIC = ("seed", "flat")
+"""Protocols that choose on the videos that they score."""
+
+
+def is_optimistic(settings: dict[str, Any]) -> bool:
+    """Whether a result must be called optimistic wherever its number shows."""
+    return settings["protocol"] in OPTIMISTIC
+
+
 def build_result(
     data: TaskData,
     probe: str,

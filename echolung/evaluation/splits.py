@@ -144,7 +144,7 @@ def _nested(units: Units, k: int, seed: int) -> tuple[Folds, list[Folds]] | None
     parts = [outer.train(fold) for fold in range(k)] + [np.ones(len(units.groups), bool)]
     inner = []
     for i, part in enumerate(parts):
-        folds = _inner(units.part(part), seed + 1 + i)
+        folds = inner_folds(units.part(part), seed + 1 + i)
         if folds is None:
             return None
         of = np.full(len(part), -1)
@@ -153,7 +153,8 @@ def _nested(units: Units, k: int, seed: int) -> tuple[Folds, list[Folds]] | None
     return outer, inner
 
 
-def _inner(units: Units, seed: int) -> Folds | None:
+def inner_folds(units: Units, seed: int) -> Folds | None:
+    """Return `INNER` folds, or as many as can be made; None where not even two can."""
     for k in range(min(INNER, units.largest_k), 1, -1):
         if (folds := grouped_folds(units, k, seed)) is not None:
             return folds

@@ -1,9 +1,8 @@
 """The store that an extraction writes into: a new one, the one begun, or a larger one with the clips of the old."""
 
 import platform
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 
 import numpy as np
@@ -11,11 +10,14 @@ import torch
 from jaxtyping import Bool
 
 from echolung import __version__
-from echolung.cache import TokenStore
+from echolung.cache import StoreWriter, TokenStore
 from echolung.cache.growing import copy_clips
+from echolung.cache.moving import exchange, is_there, recover
 from echolung.encoders import Encoder
 from echolung.errors import InputError
+from echolung.extraction.parts import Part
 from echolung.extraction.plan import ExtractionPlan
+from echolung.extraction.pooling import pooled_grid
 from echolung.extraction.sources import Changes, Sources, find_changes, newer_snapshot, worth_retrying
 from echolung.text import listed
 
@@ -24,45 +26,50 @@ CPU_BATCH = 4
 
 GPU_BATCHES = (64, 32, 16, 8, 4, 2, 1)
 
+GROWING = (".grown", ".replaced")
+"""Suffixes of a larger store, and of the smaller one whose place it takes."""
 
-def open_or_create(
-    plan: ExtractionPlan,
-    encoder: Encoder,
-    sources: Sources,
-    *,
-    batch: int | None,
-    preview: bool,
-    rehash: bool,
-    retry: bool,
-    log: Callable[[str], None],
-) -> TokenStore:
+
+@dataclass(frozen=True)
+class How:
+    """How a store is begun or gone on with; the fields are those of `extract`."""
+
+    batch: int | None
+    shard: int | None
+    preview: bool
+    rehash: bool
+    retry: bool
+    part: Part
+    log: Callable[[str], None]
+
+
+def open_or_create(plan: ExtractionPlan, encoder: Encoder, sources: Sources, how: How) -> StoreWriter:
     """Return the plan's store, opened for writing, with every clip that has to be encoded (again) marked so.
+
+    For a process that is alone with the store.
 
     Raises:
         InputError: the store is of another key, of other weights, or of other videos under the same names.
     """
-    replaced = plan.path.with_name(plan.path.name + ".replaced")
-    if replaced.exists() and not plan.path.exists():  # killed while a larger store took the place of a smaller one
-        replaced.rename(plan.path)
-    if not plan.path.exists():
-        return _create(plan, encoder, batch, preview)
+    recover(plan.path, *GROWING)
+    if not is_there(plan.path):
+        return _create(plan, encoder, how.batch, how.shard, how.preview)
     store = TokenStore.open(plan.path, plan.key, writing=True)
     _check_weights(store, encoder)
-    changes = find_changes(store, plan.manifest, sources, rehash)
+    changes = find_changes(store, plan.manifest, sources, how.rehash)
     _check_videos(store, plan, changes)
     grew = bool(set(plan.manifest.videos["video_id"]) - set(store.rows["video_id"]))
     if grew:
         _check_growth(store, plan)
     if changes.gone.any():
-        log(f"No longer on disk, their tokens stay in the store: {listed(_videos(store, changes.gone), 5)}.")
+        how.log(f"No longer on disk, their tokens stay in the store: {listed(_videos(store, changes.gone), 5)}.")
     if changes.content.any():
-        log(f"Changed on disk, so encoded again: {listed(_videos(store, changes.content), 5)}.")
+        how.log(f"Changed on disk, so encoded again: {listed(_videos(store, changes.content), 5)}.")
         store.reopen(np.flatnonzero(changes.content))
     if grew:
-        return _grow(store, plan, encoder, log)
-    again = store.failed if retry else worth_retrying(store)
-    if again.any():
-        store.reopen(np.flatnonzero(again))
+        return _grow(store, plan, encoder, how.log)
+    _note_storage(store, how)
+    _try_again(store, how)
     if changes.touched.any():
         store.record_mtimes(np.where(changes.touched, changes.mtimes, store.array("source_mtime")[:]))
     if newer := newer_snapshot(store, plan):
@@ -70,9 +77,51 @@ def open_or_create(
     return store
 
 
-def _create(plan: ExtractionPlan, encoder: Encoder, batch: int | None, preview: bool) -> TokenStore:
+def join(plan: ExtractionPlan, encoder: Encoder, how: How) -> StoreWriter:
+    """Return the plan's store, which other parts are writing, opened for writing; what changed on disk is theirs to see.
+
+    Raises:
+        InputError: the store is of another key, of other weights, or lacks videos of the dataset.
+    """
+    store = TokenStore.open(plan.path, plan.key, writing=True, shared=True)
+    _check_weights(store, encoder)
+    if new := sorted(set(plan.manifest.videos["video_id"]) - set(store.rows["video_id"])):
+        raise InputError(
+            f"The dataset has videos that {store.path.name} has no rows for ({listed(new, 5)}), and other parts are writing "
+            "it. Wait until they have ended, then run them all again: the store grows."
+        )
+    _note_storage(store, how)
+    _try_again(store, how)
+    return store
+
+
+def _try_again(store: StoreWriter, how: How) -> None:
+    """Mark the unreadable clips that are worth another try, of this part: another's would be left for nobody."""
+    again = (store.failed if how.retry else worth_retrying(store)) & how.part.clips(store.clips, store.block)
+    if again.any():
+        store.reopen(np.flatnonzero(again))
+    # Whoever has something to write has passed here, so that a store not split by now is written by nobody.
+    if how.part.count > 1 and store.missing.any():
+        store.split()
+
+
+def _note_storage(store: StoreWriter, how: How) -> None:
+    if how.shard is not None and (
+        not store.sharded or _whole_batches(how.shard, store.batch, store.clips) != store.block
+    ):
+        is_now = f"shards of {store.block} clips" if store.sharded else "one file a clip"
+        how.log(f"{store.path.name} was begun with {is_now} and keeps to it; --shard {how.shard} is for a new store.")
+
+
+def _whole_batches(shard: int, batch: int, clips: int) -> int:
+    """Return a shard's size in clips: whole batches, and no more of them than there are."""
+    return min(-(-shard // batch), -(-clips // batch)) * batch
+
+
+def _create(plan: ExtractionPlan, encoder: Encoder, batch: int | None, shard: int | None, preview: bool) -> StoreWriter:
     size, frames, rows = plan.clips.size, plan.clips.frames, plan.rows()
-    grid = encoder.spec.grid(frames, size, size)
+    grid = (0, 0, 0) if plan.token_pool == "none" else pooled_grid(encoder.spec.grid(frames, size, size), plan.pool)
+    batch = min(batch or _fitting_batch(encoder, plan), len(rows))
     return TokenStore.create(
         plan.path,
         plan.key,
@@ -82,7 +131,9 @@ def _create(plan: ExtractionPlan, encoder: Encoder, batch: int | None, preview: 
         dim=encoder.spec.dim,
         grid=grid,
         frames=frames,
-        block=min(batch or _fitting_batch(encoder, plan), len(rows)),
+        block=_whole_batches(shard or batch, batch, len(rows)),
+        batch=batch,
+        sharded=shard is not None,
         preview=preview,
         created_by={
             "echolung": __version__,
@@ -130,16 +181,13 @@ def _check_growth(store: TokenStore, plan: ExtractionPlan) -> None:
         )
 
 
-def _grow(store: TokenStore, plan: ExtractionPlan, encoder: Encoder, log: Callable[[str], None]) -> TokenStore:
+def _grow(store: TokenStore, plan: ExtractionPlan, encoder: Encoder, log: Callable[[str], None]) -> StoreWriter:
     """Put a store for the dataset as it now is in the place of `store`, with the clips that it had."""
-    new = plan.path.with_name(plan.path.name + ".grown")
-    shutil.rmtree(new, ignore_errors=True)
-    larger = _create(replace(plan, path=new), encoder, store.block, "preview" in store.group)
+    new = plan.path.with_name(plan.path.name + GROWING[0])
+    shard = store.block if store.sharded else None
+    larger = _create(replace(plan, path=new), encoder, store.batch, shard, "preview" in store.group)
     kept = copy_clips(store, larger)
-    replaced = plan.path.with_name(plan.path.name + ".replaced")
-    plan.path.rename(replaced)
-    new.rename(plan.path)
-    shutil.rmtree(replaced)
+    exchange(plan.path, *GROWING)
     held, wanted = store.rows["video_id"].nunique(), len(plan.manifest.videos)
     log(f"The dataset grew from {held} to {wanted} videos; {kept} clips are kept.")
     return TokenStore.open(plan.path, plan.key, writing=True)

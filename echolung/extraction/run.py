@@ -1,33 +1,36 @@
 """Decode ahead, encode, write: the loop that fills a token store, and goes on where a killed one stopped.
 
-A clip's numbers depend, in the last bits, on the batch it was encoded in. So batches are fixed: block k holds the same
-rows always, a block is encoded whole or not at all, and the places of clips that cannot be read, or that the store holds
-already, are filled with black frames. That makes a store that was killed and resumed equal, bit for bit, to one that
-never was.
+A clip's numbers depend, in the last bits, on the batch it was encoded in. So batches are fixed: batch k holds the same
+rows always, a batch is encoded whole or not at all, and the places of clips that cannot be read, or that the store holds
+already, are filled with black frames. That makes a store that was killed and resumed, or written by several processes,
+equal, bit for bit, to one that one process wrote at one go.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
-from jaxtyping import Float32, UInt8
+from jaxtyping import Bool, Float32, UInt8
+from torch import nn
 
-from echolung.cache import TokenStore
-from echolung.cache.layout import PREVIEW_SHAPE
-from echolung.cache.store import Block
+from echolung.cache import StoreWriter, TokenStore
+from echolung.cache.locking import WriterLock, gate
+from echolung.cache.place import Place, remove
 from echolung.clips.plan import ClipPlan
-from echolung.clips.workers import TIME_LIMIT, PreparedVideo, prepare_video, run_in_workers
+from echolung.clips.workers import TIME_LIMIT, prepare_video, run_in_workers
 from echolung.device import pick_device
-from echolung.encoders import Encoder, load_encoder, normalise
+from echolung.encoders import load_encoder, normalise
 from echolung.errors import DecodeError, InputError, RunError
-from echolung.extraction.opening import open_or_create
+from echolung.extraction.batches import Batch
+from echolung.extraction.opening import How, join, open_or_create
+from echolung.extraction.parts import WHOLE, Part
 from echolung.extraction.plan import ExtractionPlan
+from echolung.extraction.pooling import GridPool
 from echolung.extraction.sources import Sources, read_sources
 from echolung.settings import make_folder
 
@@ -54,6 +57,8 @@ def extract(
     *,
     device: str = "auto",
     batch: int | None = None,
+    shard: int | None = None,
+    part: Part = WHOLE,
     workers: int | None = None,
     preview: bool = True,
     strict: bool = False,
@@ -62,12 +67,16 @@ def extract(
     time_limit: float = TIME_LIMIT,
     progress: Progress | None = None,
 ) -> TokenStore:
-    """Encode every clip that the plan's store does not hold yet, and return the finished store.
+    """Encode every clip of this part that the plan's store does not hold yet, and return the store.
+
+    The store is finished, unless clips of other parts are missing.
 
     Args:
         plan: what to write where.
         device: "auto", "cpu", "cuda", "cuda:1", …
         batch: clips encoded together; default what fits. A store keeps the batch it was begun with.
+        shard: clips a file, rounded up to whole batches; default one clip a file. A store keeps what it was begun with.
+        part: the share of this process, where several write one store.
         workers: decoding processes; default one a core.
         preview: keep small grey frames (decided when a store is begun).
         strict: an unreadable video ends the run.
@@ -77,106 +86,123 @@ def extract(
         progress: is told what happens.
 
     Raises:
-        InputError: another process is writing this store, its key is another, or its weights are.
+        InputError: another process is writing this part; the store has another key, or other weights; a part is to go to a URL.
         RunError: no video could be read, or (strict) one could not; the disk is full.
     """
     progress = progress or Progress()
+    _check_place(plan.path, part, progress.log)
     began = time.perf_counter()
     encoder = load_encoder(plan.identity, device=pick_device(device))
     progress.log(encoder.loaded)
-    make_folder(plan.path.parent)
-    # Its file stays: removing one that another process has open would let two hold the lock.
-    lock = FileLock(plan.path.with_name(plan.path.name + ".lock"))
-    try:
-        held = lock.acquire(timeout=0)
-    except Timeout as error:
-        raise InputError(f"Another process is writing {plan.path.name}. Wait for it, or end it first.") from error
-    with held:
-        sources = read_sources(plan.manifest)
-        store = open_or_create(
-            plan, encoder, sources, batch=batch, preview=preview, rehash=rehash, retry=retry, log=progress.log
-        )
-        _fill(store, plan, encoder, sources, workers, time_limit, strict, progress)
-        failures = store.failures
-        if strict and failures:  # those of an earlier run, too
-            raise RunError(_fatal(*next(iter(failures.items()))))
-        if not store.complete.any():
-            reason = next(iter(failures.values()), "")
-            shutil.rmtree(store.path)  # it holds nothing, and unfinished it would stand in the way of `probe`
-            raise RunError(f"None of the {len(plan.manifest.videos)} videos could be read (the first: {reason}).")
-        store.finish()
+    how = How(batch, shard, preview, rehash, retry, part, progress.log)
+    with WriterLock(plan.path, part.index, part.count) as lock:
+        with gate(plan.path, wait=part.count > 1, log=progress.log):
+            sources = read_sources(plan.manifest)
+            store = open_or_create(plan, encoder, sources, how) if lock.enter() else join(plan, encoder, how)
+        size, frames = plan.clips.size, plan.clips.frames
+        grid, pool = encoder.spec.grid(frames, size, size), plan.pool
+        pooled = encoder if pool == 1 else GridPool(encoder, grid, pool)
+        _fill(store, plan, pooled, sources, part, workers, time_limit, strict, progress)
+        with gate(plan.path, wait=True):
+            store = _end(plan, part, strict, alone=lock.leave(), log=progress.log)
     progress.seconds["all"] = time.perf_counter() - began
-    return TokenStore.open(plan.path, plan.key)
+    return TokenStore.open(plan.path, plan.key) if store.finished else store
+
+
+def _check_place(path: Place, part: Part, log: Callable[[str], None]) -> None:
+    """Make the store's folder; at a URL, where nothing can be locked, refuse parts."""
+    if isinstance(path, Path):
+        make_folder(path.parent)
+    elif part.count > 1:
+        raise InputError(
+            f"Part {part} cannot be written to {path}: several writers need a folder, where one can lock out another. "
+            "Extract into a folder that all of them see, and copy the finished store to its URL."
+        )
+    else:
+        log(f"Nothing at a URL can be locked: see to it that nobody else writes {path}.")
+
+
+def _end(plan: ExtractionPlan, part: Part, strict: bool, alone: bool, log: Callable[[str], None]) -> StoreWriter:
+    """Finish the store if nothing is missing and nobody else is at work; return it as it is now."""
+    store = TokenStore.open(plan.path, plan.key, writing=True, shared=not alone)  # as the others have left it
+    failures = store.failures
+    if strict and failures:  # those of an earlier run, too
+        raise RunError(_fatal(*next(iter(failures.items()))))
+    missing = int(store.missing.sum())
+    if missing or not alone:
+        rest = f"{missing} clips are " if missing != 1 else "1 clip is "
+        whose = (
+            "still being written by other parts." if not alone else "of parts that nobody is writing: run those, too."
+        )
+        log(
+            f"Part {part} is done; {rest}{whose}"
+            if missing
+            else f"Part {part} is done; the last part finishes the store."
+        )
+    elif not store.complete.any():
+        reason = next(iter(failures.values()), "")
+        remove(store.path)  # it holds nothing, and unfinished it would stand in the way of `probe`
+        raise RunError(f"None of the {len(plan.manifest.videos)} videos could be read (the first: {reason}).")
+    else:
+        store.finish()
+    return store
 
 
 def _fatal(video: str, reason: object) -> str:
     return f"The video {video} cannot be read, and --strict was asked for: {reason}"
 
 
-@dataclass
-class _Batch:
-    """The clips of one block while its videos come in."""
-
-    clips: UInt8[np.ndarray, "b t s s 3"]
-    frames: np.ndarray
-    previews: np.ndarray
-    digests: list[str]
-    sizes: list[int]
-    mtimes: list[int]
-    errors: list[str]
-
-    @classmethod
-    def empty(cls, size: int, plan: ExtractionPlan) -> "_Batch":
-        t, s = plan.clips.frames, plan.clips.size
-        return cls(
-            np.zeros((size, t, s, s, 3), np.uint8),
-            np.full((size, t), -1),
-            np.zeros((size, *PREVIEW_SHAPE), np.uint8),
-            *([""] * size, [-1] * size, [-1] * size, [""] * size),
-        )
-
-
 def _fill(
-    store: TokenStore,
+    store: StoreWriter,
     plan: ExtractionPlan,
-    encoder: Encoder,
+    encoder: nn.Module,
     sources: Sources,
+    part: Part,
     workers: int | None,
     time_limit: float,
     strict: bool,
     progress: Progress,
 ) -> None:
-    """Encode and write the unfinished blocks, writing one while the next is encoded."""
-    blocks = store.unfinished_blocks()
-    todo = sum(min(store.block, store.clips - start) for start in blocks)
-    progress.start(store.clips - todo, store.clips)
-    if not blocks:
+    """Encode and write this part's missing clips, writing one block while the next is encoded."""
+    mine = part.clips(store.clips, store.block)
+    missing = store.missing & mine
+    todo = int(sum(min(store.batch, store.clips - start) for start in _starts(missing, store.batch)))
+    progress.start(int(mine.sum()) - todo, int(mine.sum()))
+    if not todo:
         return
-    batches = _decoded(store, plan, sources, blocks, workers, time_limit, strict, progress)
+    batches = _timed(_decoded(store, plan, sources, missing, workers, time_limit, strict, progress), progress)
     writing: Future[None] | None = None
     with ThreadPoolExecutor(1) as writer:
-        while True:
-            waited = time.perf_counter()
-            if (item := next(batches, None)) is None:
-                break
-            start, batch = item
-            encoding = time.perf_counter()
-            tokens = encode(encoder, batch.clips, plan.precision)
-            done = time.perf_counter()
-            progress.seconds["decode"] += encoding - waited
-            progress.seconds["encode"] += done - encoding
+        for _, of_block in groupby(batches, key=lambda batch: batch.start // store.block):
+            encoded = []
+            for batch in of_block:
+                encoding = time.perf_counter()
+                encoded.append(batch.encoded(encode(encoder, batch.clips, plan.precision)))
+                progress.seconds["encode"] += time.perf_counter() - encoding
+                progress.advance(len(batch.clips))
             if writing:
                 writing.result()
-            block = Block(
-                start, tokens, batch.frames, batch.previews, batch.digests, batch.sizes, batch.mtimes, batch.errors
-            )
-            writing = writer.submit(store.write, block)
-            progress.advance(len(tokens))
+            writing = writer.submit(store.write, *encoded)
         if writing:
             writing.result()
 
 
-def encode(encoder: Encoder, clips: UInt8[np.ndarray, "b t s s 3"], precision: str) -> Float32[np.ndarray, "b n d"]:
+def _starts(clips: Bool[np.ndarray, " clips"], batch: int) -> list[int]:
+    """Return the start rows of the batches in which a clip is marked."""
+    return (np.unique(np.flatnonzero(clips) // batch) * batch).tolist()
+
+
+def _timed(batches: Iterator[Batch], progress: Progress) -> Iterator[Batch]:
+    while True:
+        waited = time.perf_counter()
+        batch = next(batches, None)
+        progress.seconds["decode"] += time.perf_counter() - waited
+        if batch is None:
+            return
+        yield batch
+
+
+def encode(encoder: nn.Module, clips: UInt8[np.ndarray, "b t s s 3"], precision: str) -> Float32[np.ndarray, "b n d"]:
     """Return the tokens of prepared clips in float32."""
     device = next(encoder.parameters()).device
     frames = normalise(torch.from_numpy(clips).to(device))
@@ -188,20 +214,19 @@ def _decoded(
     store: TokenStore,
     plan: ExtractionPlan,
     sources: Sources,
-    blocks: list[int],
+    missing: Bool[np.ndarray, " clips"],
     workers: int | None,
     time_limit: float,
     strict: bool,
     progress: Progress,
-) -> Iterator[tuple[int, _Batch]]:
-    """Yield (start row, clips) of each unfinished block in order, decoding ahead in worker processes."""
+) -> Iterator[Batch]:
+    """Yield the batches in which a clip is missing, in order, decoding ahead in worker processes."""
     at = {video: row for row, video in enumerate(plan.manifest.videos["video_id"])}
     paths = store.snapshot.videos.set_index("video_id")["path"]
     rows_of = store.rows.groupby("video_id", sort=False).indices
-    missing = store.missing
-    last = {start: int(np.flatnonzero(missing[: start + store.block])[-1]) for start in blocks}
+    last = {int(row) // store.batch: int(row) for row in np.flatnonzero(missing)}
     videos = [str(video) for video, rows in rows_of.items() if missing[rows].any()]
-    filling: dict[int, _Batch] = {}
+    filling: dict[int, Batch] = {}
 
     def arguments(video: str) -> tuple[Path, str, ClipPlan, str]:
         # The store's own table, which also knows what the dataset has lost since the store was begun.
@@ -212,23 +237,13 @@ def _decoded(
             if strict:
                 raise RunError(_fatal(video, result))
             progress.log(f"Left out {video}: {result}")
-        for slot, row in enumerate(rows_of[video]):
+        for slot, row in enumerate(np.asarray(rows_of[video]).tolist()):
             if not missing[row]:
                 continue
-            start = int(row) // store.block * store.block
-            if start not in filling:
-                filling[start] = _Batch.empty(min(store.block, store.clips - start), plan)
-            _put(filling[start], int(row) - start, slot, result, *sources.of(at.get(video)))
-            if row == last[start]:  # videos come in row order
-                yield start, filling.pop(start)
-
-
-def _put(batch: _Batch, place: int, slot: int, result: PreparedVideo | DecodeError, size: int, mtime: int) -> None:
-    batch.sizes[place], batch.mtimes[place] = size, mtime
-    if isinstance(result, DecodeError):
-        batch.errors[place] = str(result)
-        return
-    batch.clips[place] = result.clips[slot]
-    batch.frames[place] = result.frames[slot]
-    batch.previews[place] = result.previews[slot]
-    batch.digests[place] = result.digest
+            number = row // store.batch
+            if number not in filling:
+                start = number * store.batch
+                filling[number] = Batch.empty(start, min(store.batch, store.clips - start), plan.clips)
+            filling[number].put(row, slot, result, *sources.of(at.get(video)))
+            if row == last[number]:  # videos come in row order
+                yield filling.pop(number)

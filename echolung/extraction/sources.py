@@ -7,6 +7,7 @@ import pandas as pd
 from jaxtyping import Bool, Int
 
 from echolung.cache import Snapshot, TokenStore
+from echolung.cache.moving import is_there
 from echolung.cache.tables import as_stored
 from echolung.clips.workers import CRASHED, TIMED_OUT, source_digest, source_files
 from echolung.datasets import Manifest
@@ -87,7 +88,7 @@ def finished_store(
     Raises:
         InputError: what is at the plan's path has another key or schema.
     """
-    if not plan.path.exists():
+    if not is_there(plan.path):
         return None
     store = TokenStore.open(plan.path, plan.key, writing=False, unfinished=True)
     if not store.finished or ((retry or strict) and store.failed.any()) or worth_retrying(store).any():

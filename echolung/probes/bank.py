@@ -5,47 +5,42 @@ a batch serves all. A probe's loss is Σ w·l / Σ w over its own clips; a batch
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from echolung.probes.features import Features
-from echolung.probes.heads import Head, Parameters
+from echolung.probes.heads import Head, Parameters, Step
+from echolung.probes.objectives import make_objective
 from echolung.probes.optimiser import StackedAdamW
+from echolung.probes.recipe import Recipe
 
-OnEpoch = Callable[[int, Float32[np.ndarray, "p v c"]], None]
+OnEpoch = Callable[[int, list[int], Float32[np.ndarray, "p v c"]], Collection[int] | None]
 
+PREDICT_BATCH, PREDICT_BATCH_POOLED = 16, 128
+"""Videos whose outputs are computed at once: of all tokens, of mean tokens."""
 
-@dataclass(frozen=True)
-class Recipe:
-    """How one probe of a bank learns.
-
-    Attributes:
-        lr: peak learning rate; falls along a half cosine to 0 over all epochs.
-        weight_decay: AdamW's, on every parameter.
-        seed: of its initial parameters.
-    """
-
-    lr: float
-    weight_decay: float
-    seed: int = 0
+Draw = tuple[Int[np.ndarray, " b"], Int[np.ndarray, " b"] | None]
+"""The videos of a batch, and which random view each shows."""
 
 
 class ProbeBank:
     """P probes of one kind.
+
+    Probes leave the bank when they need no more training; methods name a probe by its place in `recipes` always.
 
     Args:
         head: the kind.
         recipes: how each learns.
         members: [p, v] which videos each may learn from.
         targets: [v] class indices (int64) or numbers (float32); a probe gives those of videos not its own no weight.
+        dim: width of a token.
         outputs: number of classes, or 1 for numbers.
         device: where to train.
+        precision: "float32" or "bfloat16", of the products over tokens.
     """
 
     def __init__(
@@ -58,116 +53,197 @@ class ProbeBank:
         dim: int,
         outputs: int,
         device: torch.device | str = "cpu",
+        precision: str = "float32",
     ) -> None:
         self.head = head
         self.device = torch.device(device)
-        self.members = torch.from_numpy(np.ascontiguousarray(members)).to(self.device)
-        self.regression = targets.dtype.kind == "f"
+        self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self.recipes = list(recipes)
+        self.present = list(range(len(recipes)))
+        self.members = torch.from_numpy(np.ascontiguousarray(members))
+        self.objective = make_objective(targets, outputs, members, recipes, self.device)
+        self.parameters = self._draw(dim)
+        decay = torch.tensor([recipe.weight_decay for recipe in recipes], dtype=torch.float64)
+        self.optimiser = StackedAdamW(self._learnt(), decay)
+        self._set_rates()
+
+    def _draw(self, dim: int) -> Parameters:
         one_for_each_seed: dict[int, Parameters] = {}
-        for recipe in recipes:
+        for recipe in self.recipes:
             if recipe.seed not in one_for_each_seed:
                 generator = torch.Generator().manual_seed(recipe.seed)
-                one_for_each_seed[recipe.seed] = head.init(dim, outputs, generator)
-        drawn = [one_for_each_seed[recipe.seed] for recipe in recipes]
-        self.parameters = {name: torch.stack([d[name] for d in drawn]).to(self.device) for name in drawn[0]}
-        self.lr = torch.tensor([recipe.lr for recipe in recipes], device=self.device)
-        decay = torch.tensor([recipe.weight_decay for recipe in recipes], device=self.device)
-        self.optimiser = StackedAdamW(self.parameters, decay)
-        self.shift, self.scale = _scaler(targets, members, self.device)
-        self.targets = torch.from_numpy(targets).to(self.device)
+                drawn = self.head.init(dim, self.objective.width, generator)
+                one_for_each_seed[recipe.seed] = {**drawn, **self.objective.extra()}
+        names = next(iter(one_for_each_seed.values()))
+        return {
+            name: torch.stack([one_for_each_seed[recipe.seed][name] for recipe in self.recipes]).to(self.device)
+            for name in names
+        }
+
+    def _learnt(self) -> Parameters:
+        return {name: value for name, value in self.parameters.items() if name not in self.head.buffers}
+
+    def _set_rates(self) -> None:
+        here = [self.recipes[i] for i in self.present]
+        self.dropout = torch.tensor([r.dropout for r in here], device=self.device)
+        self.l1 = torch.tensor([r.l1 for r in here], device=self.device)
+        self.l2 = torch.tensor([r.l2 for r in here], device=self.device)
+        self.drops, self.penalises = bool(self.dropout.any()), bool(self.l1.any() or self.l2.any())
+
+    # ---- training ----------------------------------------------------------------------------------------------------
 
     def fit(
         self,
         features: Features,
         *,
-        epochs: int,
         batch: int,
         seed: int,
         videos: Bool[np.ndarray, " v"] | None = None,
-        schedule_epochs: int | None = None,
+        watch: Bool[np.ndarray, "p v"] | None = None,
         on_epoch: OnEpoch | None = None,
     ) -> None:
-        """Train every probe.
+        """Train every probe to the end of its schedule, or until `on_epoch` has no more use for it.
 
         Args:
             features: tokens of all v videos.
-            epochs: passes over `videos`.
             batch: videos a step; all probes share the batches.
-            seed: of the batches and of which random view a video shows in an epoch.
+            seed: of the batches, of which random view a video shows in an epoch, and of dropout.
             videos: which are drawn into batches; None: those that any probe may learn from. Probes that are to see the same
                 batches in two banks need it.
-            schedule_epochs: length of the cosine, where the run ends before it does.
-            on_epoch: called after each epoch with (epoch from 1, outputs [p, v, c] of all probes for all videos).
+            watch: [p, v] the videos whose outputs `on_epoch` gets of each probe, NaN for the rest; None: all.
+            on_epoch: called after each epoch with (epoch from 1, probes, their outputs [p, v, c]); may return probes that
+                are to be trained no further.
         """
-        rows = np.flatnonzero(self.members.any(0).cpu().numpy() if videos is None else videos)
+        rows = np.flatnonzero(self.members.any(0).numpy() if videos is None else videos)
         steps = math.ceil(len(rows) / batch)
-        total = steps * (schedule_epochs or epochs)
-        done = 0
-        for epoch in range(1, epochs + 1):
-            random = np.random.default_rng((seed, epoch))
-            order = random.permutation(rows)
-            views = random.integers(features.views, size=len(order)) if features.views > 1 else None
-            for start in range(0, len(order), batch):
-                drawn = order[start : start + batch]
-                tokens = features.batch(drawn, None if views is None else views[start : start + batch], self.device)
-                self._step(tokens, torch.from_numpy(drawn).to(self.device), cosine(done, total))
-                done += 1
+        epoch = 0
+        while self.present:
+            epoch += 1
+            draws = draw_batches(rows, features.views, batch, seed, epoch)
+            for i, ((drawn, _), tokens) in enumerate(zip(draws, features.batches(draws, self.device), strict=True)):
+                self._step(tokens, drawn, features, (epoch - 1) * steps + i, steps, seed)
+            done = {i for i in self.present if self.recipes[i].last <= epoch}
             if on_epoch:
-                on_epoch(epoch, self.predict(features))
+                done |= set(on_epoch(epoch, list(self.present), self.predict(features, watch)) or ())
+            if done:
+                self._drop(done)
 
-    def _step(self, tokens: Float[Tensor, "b n d"], videos: Tensor, schedule: float) -> None:
-        weights = self.members[:, videos].float()
-        for value in self.parameters.values():
+    def _step(
+        self, tokens: Tensor, drawn: Int[np.ndarray, " b"], features: Features, step: int, steps: int, seed: int
+    ) -> None:
+        videos = torch.from_numpy(drawn)
+        own = self.members[:, videos]
+        active = own.sum(1) * features.segments >= self.head.smallest
+        if not active.any():
+            return
+        videos, own = videos.to(self.device), own.to(self.device)
+        learnt = self._learnt()
+        for value in learnt.values():
             value.requires_grad_(True)
-        outputs = self.head.forward(self.parameters, self.head.normalise(tokens))
-        losses = self._losses(outputs, self.targets[videos])
+        losses, weights = self.objective.losses(
+            self.parameters, self._raw(tokens, features, self._context(own, features.segments, step, seed)), videos
+        )
+        weights = weights * own
         # The sum over probes has, for each parameter slice, the gradient of that probe's own loss.
-        loss = ((losses * weights).sum(1) / weights.sum(1).clamp(min=1)).sum()
-        gradients = torch.autograd.grad(loss, list(self.parameters.values()))
-        for value in self.parameters.values():
+        loss = ((losses * own).sum(1) / weights.sum(1).clamp(min=1e-12)).sum()
+        if self.penalises:
+            loss = loss + self._penalty()
+        gradients = torch.autograd.grad(loss, list(learnt.values()), allow_unused=True, materialize_grads=True)
+        for value in learnt.values():
             value.requires_grad_(False)
-        named = dict(zip(self.parameters, gradients, strict=True))
-        self.optimiser.step(named, self.lr * schedule, weights.any(1))
+        rates = torch.tensor([self.recipes[i].rate(step, steps) for i in self.present], dtype=torch.float64)
+        self.optimiser.step(dict(zip(learnt, gradients, strict=True)), rates, active)
 
-    def _losses(self, outputs: Float[Tensor, "p b c"], targets: Tensor) -> Float[Tensor, "p b"]:
-        p, b, c = outputs.shape
-        if not self.regression:
-            return F.cross_entropy(outputs.reshape(p * b, c), targets.repeat(p), reduction="none").reshape(p, b)
-        scaled = (targets.expand(p, b) - self.shift[:, None]) / self.scale[:, None]
-        return F.smooth_l1_loss(outputs[:, :, 0], scaled.to(outputs.dtype), reduction="none")
+    def _context(self, own: Bool[Tensor, "p b"], segments: int, step: int, seed: int) -> Step:
+        pairs = own.repeat_interleave(segments, 1)
+        if not self.drops:
+            return Step(pairs, training=True)
+        return Step(pairs, self.dropout, torch.Generator().manual_seed(seed * 1_000_003 + step), training=True)
+
+    def _raw(self, tokens: Tensor, features: Features, step: Step | None = None) -> Float[Tensor, "p b w"]:
+        return raw_outputs(self.head, self.parameters, tokens, features, step, self.dtype)
+
+    def _penalty(self) -> Float[Tensor, ""]:
+        matrices = [self.parameters[name].flatten(1) for name in sorted(self.head.penalised)]
+        return sum(((self.l1 * w.abs().sum(1) + self.l2 * w.square().sum(1)).sum() for w in matrices), torch.zeros(()))
+
+    def _drop(self, done: Collection[int]) -> None:
+        """Go on without the probes `done`, whose parameters are no longer of use to anyone."""
+        places = [place for place, i in enumerate(self.present) if i not in done]
+        self.present = [self.present[place] for place in places]
+        if not places:
+            return
+        kept = torch.tensor(places, device=self.device)
+        for name in list(self.parameters):
+            self.parameters[name] = self.parameters[name][kept]
+        self.members = self.members[places]
+        self.objective.keep(kept)
+        self.optimiser.keep(self._learnt(), kept)
+        self._set_rates()
+
+    # ---- what came of it ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict(self, features: Features, batch: int = 16) -> Float32[np.ndarray, "p v c"]:
-        """Return every probe's outputs for every video's fixed view: logits, or numbers in the target's unit."""
+    def predict(self, features: Features, watch: Bool[np.ndarray, "p v"] | None = None) -> Float32[np.ndarray, "k v c"]:
+        """Return the outputs of the k probes still in the bank: logits, or numbers in the target's unit.
+
+        Outputs are for every video's fixed view; NaN for those that a probe does not `watch` (None: it does all).
+        """
+        wanted = np.ones((len(self.present), len(features)), bool) if watch is None else watch[self.present]
+        rows = np.flatnonzero(wanted.any(0))
+        draws = looks(rows, features.pooled)
         parts = []
-        for start in range(0, len(features), batch):
-            tokens = features.batch(np.arange(start, min(start + batch, len(features))), device=self.device)
-            parts.append(self.head.forward(self.parameters, self.head.normalise(tokens)))
-        outputs = torch.cat(parts, 1)
-        if self.regression:
-            outputs = outputs * self.scale[:, None, None] + self.shift[:, None, None]
-        return outputs.float().cpu().numpy()
+        for (videos, _), tokens in zip(draws, features.batches(draws, self.device), strict=True):
+            pairs = torch.from_numpy(wanted[:, videos]).to(self.device).repeat_interleave(features.segments, 1)
+            parts.append(self.objective.outputs(self.parameters, self._raw(tokens, features, Step(pairs))))
+        found = torch.cat(parts, 1).float().cpu().numpy() if parts else np.empty((len(self.present), 0, 1), np.float32)
+        outputs = np.full((len(self.present), len(features), found.shape[2]), np.nan, np.float32)
+        outputs[:, rows] = found
+        outputs[~wanted] = np.nan
+        return outputs
 
     def slice(self, probe: int) -> dict[str, np.ndarray]:
-        """Return a copy of one probe's parameters; for a regression also `target.shift` and `target.scale`."""
-        arrays = {name: value[probe].cpu().numpy().copy() for name, value in self.parameters.items()}
-        if self.regression:
-            arrays["target.shift"] = self.shift[probe].cpu().numpy().reshape(1)
-            arrays["target.scale"] = self.scale[probe].cpu().numpy().reshape(1)
-        return arrays
+        """Return a copy of one probe's parameters; for a regression also `target.shift` and `target.scale`.
+
+        KeyError where the probe has left the bank.
+        """
+        if probe not in self.present:
+            raise KeyError(f"probe {probe} has left the bank")
+        place = self.present.index(probe)
+        arrays = {name: value[place].cpu().numpy().copy() for name, value in self.parameters.items()}
+        return arrays | self.objective.state(place)
 
 
-def cosine(step: int, total: int) -> float:
-    """Return the share of the peak learning rate at `step` (from 0): a half cosine from 1 to 0 over `total` steps."""
-    return 0.5 * (1 + math.cos(math.pi * step / total))
+def draw_batches(rows: Int[np.ndarray, " n"], views: int, batch: int, seed: int, epoch: int) -> list[Draw]:
+    """Return the batches of an epoch: `rows` in random order, each with one of its random views where there are several."""
+    random = np.random.default_rng((seed, epoch))
+    order = random.permutation(rows)
+    shown = random.integers(views, size=len(order)) if views > 1 else None
+    return [
+        (order[start : start + batch], None if shown is None else shown[start : start + batch])
+        for start in range(0, len(order), batch)
+    ]
 
 
-def _scaler(
-    targets: np.ndarray, members: Bool[np.ndarray, "p v"], device: torch.device
-) -> tuple[Float[Tensor, " p"], Float[Tensor, " p"]]:
-    """Return mean and standard deviation of each probe's own training targets; 0 and 1 where they are classes."""
-    if targets.dtype.kind != "f":
-        return torch.zeros(len(members), device=device), torch.ones(len(members), device=device)
-    means = [float(targets[row].mean()) for row in members]
-    spreads = [max(float(targets[row].std()), 1e-8) for row in members]
-    return torch.tensor(means, device=device), torch.tensor(spreads, device=device)
+def looks(rows: Int[np.ndarray, " n"], pooled: bool) -> list[Draw]:
+    """Return `rows` in order, in the batches that predictions are made in."""
+    size = PREDICT_BATCH_POOLED if pooled else PREDICT_BATCH
+    return [(rows[start : start + size], None) for start in range(0, len(rows), size)]
+
+
+def raw_outputs(
+    head: Head,
+    parameters: Parameters,
+    tokens: Float[Tensor, "b n d"],
+    features: Features,
+    step: Step | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Float[Tensor, "p b w"]:
+    """Return what the heads make of tokens of `features`; with several segments (late fusion) the mean over them."""
+    b, n, d = tokens.shape
+    runs = tokens.reshape(b * features.segments, n // features.segments, d)
+    if features.standardised and not head.per_token:
+        raise ValueError("features that were normalised once cannot be used by a head that needs them as they were")
+    shared = runs if features.standardised else head.normalise(runs.float())
+    outputs = head.forward(parameters, shared.to(dtype), step)
+    return outputs.reshape(len(outputs), b, features.segments, -1).mean(2) if features.segments > 1 else outputs

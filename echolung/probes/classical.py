@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from echolung.probes.features import Features
+from echolung.probes.hyper import Hyper
 from echolung.probes.jobs import Arrays, Job, OnEpoch, ProbeKind, Setting, Training
 
 FitOne = Callable[[np.ndarray, np.ndarray, int, Setting], Arrays]
@@ -24,12 +25,18 @@ class _Model:
 
 
 def classical(
-    title: str, fit_one: FitOne, predict_one: PredictOne, settings: tuple[Setting, ...], *, regression: bool
+    title: str,
+    fit_one: FitOne,
+    predict_one: PredictOne,
+    settings: tuple[Setting, ...],
+    hyper: Hyper,
+    *,
+    regression: bool,
 ) -> ProbeKind:
     """Return the kind of probe that is fitted job by job."""
     model = _Model(fit_one, predict_one)
     kind = partial(_fit, model), partial(_predict, model), partial(_estimate, model)
-    return ProbeKind(title, True, settings, 1, *kind, regression, seed_settings=settings)
+    return ProbeKind(title, True, settings, 1, *kind, regression, seed_settings=settings, hyper=hyper)
 
 
 def _fit(
@@ -53,7 +60,7 @@ def _fit(
     return kept
 
 
-def _predict(model: _Model, arrays: Arrays, features: Features) -> Float32[np.ndarray, "v c"]:
+def _predict(model: _Model, arrays: Arrays, features: Features, setting: Setting) -> Float32[np.ndarray, "v c"]:
     return model.predict(arrays, features.values[:, 0, 0])
 
 

@@ -33,7 +33,7 @@ class Probe:
 
     def predict(self, features: Features) -> Float32[np.ndarray, "v c"]:
         """Return the probability of each class [v, classes], or the predicted number [v, 1]."""
-        outputs = PROBES[self.kind].predict(self.arrays, features)
+        outputs = PROBES[self.kind].predict(self.arrays, features, self.about.get("setting", {}))
         return softmax(outputs) if self.classes else outputs
 
     def save(self, folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from echolung.evaluation import Result
+from echolung.evaluation.result import is_optimistic
 
 
 def confusion_matrix(result: Result, path: Path) -> None:
@@ -38,7 +39,7 @@ def confusion_matrix(result: Result, path: Path) -> None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     settings = result.settings
-    optimistic = " (optimistic)" if settings["protocol"] == "seed" else ""
+    optimistic = " (optimistic)" if is_optimistic(settings) else ""
     axes.set_title(
         f"{settings['dataset']} · {settings['task']}\n{settings['probe']}, {settings['protocol']}{optimistic}, "
         f"by {settings['group']}",

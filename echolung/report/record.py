@@ -10,13 +10,14 @@ from typing import Any
 from echolung import __version__
 from echolung.cache import TokenStore
 from echolung.evaluation import Result
+from echolung.evaluation.result import is_optimistic
 from echolung.evaluation.summary import Summary
 from echolung.report.figures import confusion_matrix
 from echolung.settings import home, make_folder
 
 RECORD_SCHEMA = 1
 
-PACKAGES = ("torch", "numpy", "scikit-learn", "zarr", "pandas")
+PACKAGES = ("torch", "numpy", "scikit-learn", "optuna", "zarr", "pandas")
 
 
 def save_run(
@@ -40,7 +41,7 @@ def save_run(
     settings = result.settings
     if folder is None:
         names = [settings["dataset"], settings["task"], settings["probe"], settings["protocol"], settings["group"]]
-        folder = _new_folder(home() / "runs", f"{datetime.now():%Y%m%d-%H%M%S}-{'-'.join(names)}")
+        folder = new_folder(home() / "runs", f"{datetime.now():%Y%m%d-%H%M%S}-{'-'.join(names)}")
     # Written beside its place and moved there whole: a run folder is complete or not there.
     partial = make_folder(folder.with_name(folder.name + ".partial"))
     _write(result, summary, partial)
@@ -67,7 +68,7 @@ def _record(
     return {
         "record_schema": RECORD_SCHEMA,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "optimistic": result.settings["protocol"] == "seed",
+        "optimistic": is_optimistic(result.settings),
         "settings": result.settings,
         "task": result.task.to_json(),
         "encoder": store.group.attrs.get("encoder"),
@@ -81,23 +82,24 @@ def _record(
         "metrics": summary.to_json(),
         "random_twin": twin.to_json() if twin else None,
         "notes": list(result.notes),
-        "versions": {
-            "echolung": __version__,
-            "python": platform.python_version(),
-            **{p: _version(p) for p in PACKAGES},
-        },
+        "versions": versions(),
         "seconds": round(seconds, 1),
     }
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
+def versions() -> dict[str, str]:
+    """Return the versions of echolung, Python and what numbers come from; "" where one is not installed."""
+    found = {"echolung": __version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = ""
+    return found
 
 
-def _new_folder(parent: Path, name: str) -> Path:
+def new_folder(parent: Path, name: str) -> Path:
+    """Return a folder of that name in `parent`, numbered where there is one already; not made yet."""
     folder, n = parent / name, 1
     while folder.exists():
         n += 1

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from echolung.cache import Snapshot, TokenStore
-from echolung.cache.store import Block
+from echolung.cache.layout import Block
 
 KEY = {"encoder": {"weights": "sha256:1", "seed": 0}, "clips": {"size": 32, "fps": None}}
 TOKENS, DIM, FRAMES = 4, 6, 5
@@ -19,9 +19,8 @@ def _create(path: Path, clips: int = 10, block: int = 4, key: dict = KEY, **opti
     rows = pd.DataFrame({"video_id": names, "patient": "p", "source": "s", "segment": np.arange(clips) % 2, "view": 0})
     videos = pd.DataFrame({"video_id": sorted(set(names)), "path": "x.mp4", "patient": "p", "source": "s"})
     snapshot = Snapshot("test", videos, {"covid": {"kind": "classification", "classes": ["no", "yes"]}})
-    return TokenStore.create(
-        path, key, rows, snapshot, tokens=TOKENS, dim=DIM, grid=(1, 2, 2), frames=FRAMES, block=block, **options
-    )
+    shape = {"tokens": TOKENS, "dim": DIM, "grid": (1, 2, 2), "frames": FRAMES, "block": block}
+    return TokenStore.create(path, key, rows, snapshot, **{**shape, **options})
 
 
 def _block(start: int, count: int, seed: int = 0, errors: Sequence[str] | None = None) -> Block:

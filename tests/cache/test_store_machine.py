@@ -28,9 +28,9 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
 
-    @initialize()
-    def create(self):
-        self.store = MAKE["create"](self.folder / "s.zarr", clips=7, block=3)
+    @initialize(sharded=st.booleans())
+    def create(self, sharded):
+        self.store = MAKE["create"](self.folder / "s.zarr", clips=7, block=3, sharded=sharded)
         self.held, self.failed, self.finished = {}, {}, False
 
     @rule(start=st.sampled_from([0, 3, 6]), seed=st.integers(0, 99), bad=st.sets(st.integers(0, 2)))
@@ -61,6 +61,11 @@ class StoreMachine(RuleBasedStateMachine):
             with pytest.raises(InputError, match="stopped half-way"):
                 TokenStore.open(self.store.path)
         self.store = TokenStore.open(self.store.path, writing=True)
+
+    @precondition(lambda self: not self.finished)
+    @rule()
+    def split(self):
+        self.store.split()
 
     @rule()
     def finish(self):

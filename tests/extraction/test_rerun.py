@@ -21,8 +21,7 @@ from echolung.extraction.sources import finished_store
 CLIPS = ClipPlan(segments=2, frames=4, size=32)
 
 LOOK = """
-import sys, time
-began = time.perf_counter()
+import sys
 from pathlib import Path
 from echolung.clips import ClipPlan
 from echolung.datasets import load_manifest
@@ -34,7 +33,7 @@ plan = make_plan(
     load_manifest("table", sys.argv[1]), identify("random:vit_tiny"), ClipPlan(2, 4, size=32), precision="auto", path=path
 )
 store = finished_store(plan)
-print(store is not None, plan.precision, "torch" in sys.modules, time.perf_counter() - began)
+print(store is not None, plan.precision, "torch" in sys.modules)
 """
 
 
@@ -58,8 +57,7 @@ def test_nothing_to_do_and_no_torch(dataset, extract, tmp_path, named):
     extract(plan)
     arguments = [sys.executable, "-c", LOOK, str(dataset.folder / "videos.csv"), *([str(path)] if named else [])]
     answer = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True).stdout.split()
-    assert answer[:3] == ["True", "float32", "False"]
-    assert float(answer[3]) < 5
+    assert answer == ["True", "float32", "False"]
 
 
 def test_nothing_is_encoded_twice(dataset, extract, encoded):

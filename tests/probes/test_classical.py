@@ -67,7 +67,7 @@ def test_jobs_learn_from_their_own_videos_and_keep_what_is_asked(name: str):
     looks = {}
     kept = kind.fit(features, labels, 3, jobs, Training(1), lambda e, i, outputs: looks.update({(e, *i): outputs[0]}))
     assert set(looks) == {(1, 0), (1, 1)} and kept[0] is None
-    np.testing.assert_array_equal(kind.predict(kept[1], features), looks[1, 1])
+    np.testing.assert_array_equal(kind.predict(kept[1], features, jobs[1].setting), looks[1, 1])
     alone = kind.fit(
         features.select(np.arange(30)),
         labels[:30],
@@ -76,5 +76,5 @@ def test_jobs_learn_from_their_own_videos_and_keep_what_is_asked(name: str):
         Training(1),
         lambda *_: None,
     )
-    np.testing.assert_allclose(kind.predict(alone[0], features), looks[1, 0], atol=1e-5)
+    np.testing.assert_allclose(kind.predict(alone[0], features, jobs[0].setting), looks[1, 0], atol=1e-5)
     assert 0 < kind.estimate(features, labels, 3, jobs, Training(1)) < 5

@@ -12,12 +12,24 @@ from echolung.probes.saved import softmax
 REGRESSIONS = [name for name, kind in PROBES.items() if kind.regression]
 
 
-def fit(name: str, regression: bool) -> tuple[Probe, Features]:
+VARIANTS = [
+    ("mlp", {"batch_norm": "yes", "hidden": "12x8"}),
+    ("attentive", {"depth": 3}),
+    ("attentive-lite", {"queries": 2}),
+    ("linear", {"loss": "coral"}),
+    ("mlp", {"loss": "coral", "batch_norm": "yes"}),
+]
+
+
+def fit(name: str, regression: bool, given: dict | None = None, segments: int = 1) -> tuple[Probe, Features]:
     random = np.random.default_rng(0)
-    tokens = 1 if PROBES[name].pooled else 5
-    features = Features(tuple(map(str, range(20))), random.normal(size=(20, 1, tokens, 16)).astype(np.float32))
+    tokens = segments if PROBES[name].pooled else 5 * segments
+    values = random.normal(size=(20, 1, tokens, 16)).astype(np.float32)
+    features = Features(tuple(map(str, range(20))), values, segments)
     targets = (50 + 9 * random.normal(size=20)).astype(np.float32) if regression else np.arange(20) % 3
-    job = Job(PROBES[name].settings[0], np.arange(20) < 15, keep=2 if PROBES[name].epochs > 1 else 1)
+    job = Job(
+        {**PROBES[name].settings[-1], **(given or {})}, np.arange(20) < 15, keep=2 if PROBES[name].epochs > 1 else 1
+    )
     outputs = 1 if regression else 3
     looks = {}
     arrays = PROBES[name].fit(
@@ -42,6 +54,19 @@ def test_a_loaded_probe_predicts_the_same(name, regression, tmp_path):
     if not regression:
         np.testing.assert_allclose(loaded.predict(features).sum(1), 1, atol=1e-6)
     assert json.loads((tmp_path / "probe.json").read_text())["kind"] == name
+
+
+@pytest.mark.parametrize(
+    ("name", "given"), VARIANTS, ids=lambda value: value if isinstance(value, str) else "-".join(value)
+)
+@pytest.mark.parametrize("segments", [1, 3])
+def test_so_does_one_of_another_shape(name: str, given: dict, segments: int, tmp_path):
+    """What shapes a head is in the setting that is saved with it; `fit` compares with what the bank itself gave."""
+    probe, features = fit(name, regression=False, given=given, segments=segments)
+    probe.save(tmp_path)
+    loaded = load_probe(tmp_path)
+    assert loaded.about["setting"].items() >= given.items()
+    np.testing.assert_array_equal(loaded.predict(features), probe.predict(features))
 
 
 def test_what_is_no_probe_is_refused(tmp_path):

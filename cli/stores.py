@@ -1,0 +1,77 @@
+"""Which store is meant, whether somebody writes it, how large it is."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from echolung.cli.console import say
+from echolung.errors import InputError
+
+if TYPE_CHECKING:
+    from echolung.cache.place import Place
+
+
+def stores_folder() -> Path:
+    """Return the folder in which stores are kept by default."""
+    from echolung.settings import home
+
+    return home() / "stores"
+
+
+def find_store(name: str | None) -> "Place":
+    """Return the place of the store of this path, URL or name (`.zarr` may be left out), or of the only one, damaged or not."""
+    from echolung.cache.place import as_place
+
+    if name is None:
+        there = sorted(stores_folder().glob("*.zarr"))
+        if not there:
+            raise InputError(f"There is no token store under {stores_folder()}. Name one by its path.")
+        if len(there) > 1:
+            names = "\n  ".join(path.name for path in there)
+            raise InputError(f"There are several stores; name one, or its path:\n  {names}")
+        say(f"Store: {there[0].name}")
+        return there[0]
+    if "://" in name:
+        place = as_place(name)
+        if not place.is_dir():
+            raise InputError(f"There is no token store at {place}.")
+        return place
+    for path in (Path(name).expanduser(), stores_folder() / name, stores_folder() / f"{name}.zarr"):
+        if path.is_dir():
+            return path.absolute()
+    raise InputError(f"There is no token store at {name}, and none of that name under {stores_folder()}.")
+
+
+def is_store(path: "Place") -> bool:
+    """Whether a folder, or what lies at a URL, is a token store, sound or not."""
+    from echolung.cache.metadata import read_document
+
+    attributes = (read_document(path) or {}).get("attributes")
+    named = isinstance(attributes, dict) and "schema_version" in attributes
+    return named or all((path / name / "zarr.json").is_file() for name in ("complete", "pooled", "rows"))
+
+
+def refuse_busy(path: "Place") -> None:
+    """Raise InputError where another process is writing the store."""
+    from echolung.cache.locking import gate
+
+    try:
+        with gate(path):
+            refuse_writers(path)
+    except OSError:  # where no lock can be taken, nobody writes
+        return
+
+
+def refuse_writers(path: "Place") -> None:
+    """Raise InputError where another process is writing the store; to be asked behind the gate."""
+    from echolung.cache.locking import writers
+
+    if writers(path):
+        raise InputError(f"Another process is writing {path.name}. Wait for it, or end it first.")
+
+
+def size_text(count: int) -> str:
+    """Return "1.2 GB", "12 MB" or "345 kB"."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.{1 if count < 10 * size else 0}f} {unit}"
+    return f"{count / 1e3:.0f} kB"
