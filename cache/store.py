@@ -283,7 +283,8 @@ class TokenStore:
         except (ValueError, RuntimeError) as error:  # a checksum that does not match, a chunk cut short
             raise RunError(f"{self.path.name}: the array {name} is damaged on disk ({error}).") from error
         # A chunk whose file is missing reads as the fill value, NaN, which `write` lets no clip hold.
-        if np.isnan(values[(slice(None), *[0] * (values.ndim - 1))]).any():
+        first: Any = (slice(None), *[0] * (values.ndim - 1))
+        if np.isnan(values[first]).any():
             raise RunError(f"{self.path.name}: files of the array {name} are missing on disk. Copy the store again.")
         return values
 

@@ -12,8 +12,8 @@ from echolung.errors import InputError
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
+    from echolung.cache.damage import Verification
     from echolung.cache.place import Place
-    from echolung.cache.verify import Verification
 
 app = typer.Typer(help="Token stores: which there are, what one holds, whether it is whole.", no_args_is_help=True)
 
@@ -99,7 +99,7 @@ def verify(
     if before and repair:
         if not as_json:
             _show_damages(found)
-        labels = {"missing_labels": "drop"} if drop_unlabelled else {}
+        labels: dict[str, Any] = {"missing_labels": "drop"} if drop_unlabelled else {}
         labels |= {"kinds": options.read_kinds(kind)} if kind else {}
         how = {"device": device, "workers": workers, "time_limit": time_limit}
         _repair(found, how, data=data, encoder=encoder, labels=labels)

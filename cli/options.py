@@ -161,7 +161,8 @@ def open_stores(folder: "Place", quiet: bool = False) -> "list[TokenStore]":
     from echolung.cache import TokenStore
 
     stores = []
-    for path in sorted(folder.glob("*.zarr")):
+    paths: list[Any] = sorted(folder.glob("*.zarr"))
+    for path in paths:
         try:
             stores.append(TokenStore.open(path, unfinished=True))
         except InputError as error:

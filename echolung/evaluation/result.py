@@ -13,6 +13,7 @@ from echolung.evaluation.data import TaskData
 from echolung.evaluation.selection import Choice
 from echolung.evaluation.splits import Folds
 from echolung.probes import Probe
+from echolung.probes.jobs import Arrays
 from echolung.probes.saved import softmax
 
 
@@ -67,7 +68,7 @@ def build_result(
     choices: Sequence[Choice],
     settings: dict[str, Any],
     notes: Sequence[str],
-    final: tuple[Choice, dict[str, np.ndarray]] | None,
+    final: tuple[Choice, Arrays | None] | None,
     chosen_on: np.ndarray | None = None,
 ) -> Result:
     """Put a result together.
@@ -119,7 +120,7 @@ def build_result(
         table.append({"fold": fold, **sizes, **counts, "guess": _guess(data, train)})
     chosen = [{**choice.setting, "epoch": choice.epoch} for choice in choices]
     fitted = None
-    if final is not None:
+    if final is not None and final[1] is not None:
         learnt = int(folds.train(order[0]).sum()) if "split" in settings else len(data.targets)
         about = {**settings, "setting": dict(final[0].setting), "epoch": final[0].epoch, "videos": learnt}
         fitted = Probe(probe, classes, final[1], about)

@@ -60,12 +60,7 @@ def repair(
         InputError: another process writes the store; it is at a URL; dataset or weights are others, or gone. Nothing is changed.
         RunError: the damage is of a kind that only a new extraction puts right.
     """
-    path = found.path
-    if not isinstance(path, Path):
-        raise InputError(
-            f"A store at a URL cannot be repaired where it is. Copy {path} into a folder, repair it there, and copy it back; "
-            "or extract again."
-        )
+    path = _folder(found)
     if hopeless := [damage.what for damage in found.damages if damage.kind == "attributes"]:
         raise RunError(
             f"{path.name} cannot be repaired: {hopeless[0]}. What it was made of is known from there alone, so remove the "
@@ -85,6 +80,17 @@ def repair(
         _finish(plan, extract)
 
 
+def _folder(found: Verification) -> Path:
+    """Return the folder of a store; InputError where it is at a URL."""
+    path = found.path
+    if not isinstance(path, Path):
+        raise InputError(
+            f"A store at a URL cannot be repaired where it is. Copy {path} into a folder, repair it there, and copy it back; "
+            "or extract again."
+        )
+    return path
+
+
 def _mend_files(
     found: Verification,
     data: Path | None,
@@ -100,13 +106,13 @@ def _mend_files(
         attributes = (read_document(found.path) or {})["attributes"]
         intact = not any(damage.array.split("/")[0] == "manifest" for damage in of["table"])
         snapshot = TokenStore.open(found.path, unfinished=True).snapshot if intact else None
-        plan = plan_of(found.path, attributes, snapshot, data=data, encoder=encoder, labels=labels)
+        plan = plan_of(_folder(found), attributes, snapshot, data=data, encoder=encoder, labels=labels)
         _check_sources(plan, of["data"])
-    if kept := clear_strays(found.path, of["stray"]):
+    if kept := clear_strays(_folder(found), of["stray"]):
         log(f"Files that belong to no array stay; move them away yourself: {listed(kept, 5)}.")
     if of["metadata"]:
         log(f"Writing the metadata of {listed(d.array for d in of['metadata'])} anew.")
-        mend_metadata(found.path, of["metadata"])
+        mend_metadata(_folder(found), of["metadata"])
     if plan is not None and of["table"]:
         plan = _mend_tables(plan, of["table"], log)
     return plan
@@ -131,9 +137,9 @@ def _mend_tables(plan: ExtractionPlan, damages: list[Damage], log: Callable[[str
     broken = {damage.array.split("/")[0] for damage in damages}
     log(f"Writing the table {listed(sorted(broken))} anew from the dataset.")
     if "rows" in broken:
-        rows, held = plan.rows(), intact_columns(plan.path, damages)
+        rows, held = plan.rows(), intact_columns(Path(str(plan.path)), damages)
         _check_rows(plan, rows, held)
-        replace_rows(plan.path, rows.assign(**held))
+        replace_rows(Path(str(plan.path)), rows.assign(**held))
     if "manifest" in broken:
         store = TokenStore.open(plan.path, plan.key, writing=True)
         wanted = store.rows["video_id"].unique()
@@ -199,7 +205,7 @@ def _mend_clips(
     store = TokenStore.open(plan.path, plan.key, writing=True)
     store.group.attrs["finished"] = False
     for name, clips in rows.items():
-        salvage(store.array(name), store.path / name, clips)
+        salvage(store.array(name), Path(str(store.path)) / name, clips)
     _settle(store, rows, found.finished)
     again = np.unique(np.concatenate([clips for name, clips in rows.items() if name in ENCODED] or [np.zeros(0, int)]))
     again = again[store.complete[again]]

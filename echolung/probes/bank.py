@@ -244,6 +244,6 @@ def raw_outputs(
     runs = tokens.reshape(b * features.segments, n // features.segments, d)
     if features.standardised and not head.per_token:
         raise ValueError("features that were normalised once cannot be used by a head that needs them as they were")
-    shared = runs if features.standardised else head.normalise(runs.float())
+    shared = runs if features.standardised else head.normalise(runs, dtype)
     outputs = head.forward(parameters, shared.to(dtype), step)
     return outputs.reshape(len(outputs), b, features.segments, -1).mean(2) if features.segments > 1 else outputs

@@ -73,10 +73,12 @@ def _prepare(
     heads = [make_head(whole(setting)) for setting in settings]
     dtype = torch.bfloat16 if training.precision == "bfloat16" else torch.float32
     more = features.held.size * torch.empty(0, dtype=dtype).itemsize  # the float16 tokens stay with whoever loaded them
-    if not features.in_memory or not all(head.per_token for head in heads) or more > training.memory / 2:
-        return features, training
-    prepared = features.standardise(heads[0].normalise, dtype, training.device)
     on_host = torch.device(training.device).type == "cpu"
+    if not features.in_memory or more > training.memory / 2:
+        return features, training
+    if not all(head.per_token for head in heads):
+        return features if on_host else features.to(training.device), training
+    prepared = features.standardise(heads[0].normalise, dtype, training.device)
     return prepared, replace(training, memory=training.memory - more) if on_host else training
 
 
@@ -245,7 +247,7 @@ def _room(head: Head, features: Features, outputs: int, training: Training) -> i
     rows = max(training.batch, PREDICT_BATCH_POOLED if features.pooled else PREDICT_BATCH) * features.segments
     activations = rows * head.activations(features.n // features.segments, features.dim) * 4
     size = features.n // features.segments * features.dim
-    shared = rows * size * 10  # tokens as stored, as float32, standardised
+    shared = rows * size * 6  # tokens as stored, and standardised
     room = int((training.memory - shared) // (state + activations))
     if room < 1:
         needed = in_bytes(shared + state + activations)

@@ -149,14 +149,14 @@ class Features:
         return replace(self, on=torch.from_numpy(self.held).to(device)) if self.in_memory else self
 
     def standardise(
-        self, normalise: Callable[[Tensor], Tensor], dtype: torch.dtype, device: torch.device | str
+        self, normalise: Callable[..., Tensor], dtype: torch.dtype, device: torch.device | str
     ) -> "Features":
         """Return the features normalised once for all epochs, on `device`, where all are held; else themselves."""
         if not self.in_memory:
             return self
         done = torch.empty(self.held.shape, dtype=dtype, device=device)
         for place, tokens in enumerate(self.held):
-            done[place] = normalise(torch.from_numpy(tokens).to(device).float())
+            done[place] = normalise(torch.from_numpy(tokens).to(device), dtype)
         if done.device.type == "cpu" and dtype is torch.float32:
             return replace(self, held=done.numpy(), on=None, standardised=True)
         return replace(self, on=done, standardised=True)

@@ -75,7 +75,7 @@ class Head:
     Attributes:
         init: (dim, outputs, generator) -> parameters of one probe.
         forward: (parameters of P probes, shared input, step or None: every pair, predicting) -> outputs [p, b, c].
-        normalise: tokens [b, n, d] -> what all probes share.
+        normalise: (tokens [b, n, d] as stored, dtype or None: at least float32) -> what all probes share, in `dtype`.
         per_token: `normalise` treats each token by itself, so that it can be done once for all epochs.
         activations: (tokens, dim) -> numbers that one clip of a batch keeps for one probe until the backward pass.
         buffers: parameters that are not learnt: running statistics.
@@ -85,12 +85,17 @@ class Head:
 
     init: Callable[[int, int, torch.Generator], Parameters]
     forward: Callable[[Parameters, Tensor, Step | None], Tensor]
-    normalise: Callable[[Tensor], Tensor]
+    normalise: Callable[..., Tensor]
     activations: Callable[[int, int], int] = lambda tokens, dim: 4 * dim
     per_token: bool = False
     buffers: frozenset[str] = frozenset()
     penalised: frozenset[str] = frozenset({"linear.weight"})
     smallest: int = 1
+
+
+def at_least_float32(tokens: Tensor) -> Tensor:
+    """Return tokens as they are, or float16 as float32."""
+    return tokens.to(torch.promote_types(tokens.dtype, torch.float32))
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator, std: float = 0.02) -> Tensor:

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from echolung.probes.heads import attentive
-from echolung.probes.heads.attentive import attention_heads, standardised
-from echolung.probes.heads.base import EPS, Head, Parameters, Step, normal
+from echolung.probes.heads.attentive import attention_heads
+from echolung.probes.heads.base import EPS, Head, Parameters, Step, at_least_float32, normal
 
 
 def attentive_deep(depth: int) -> Head:
@@ -24,9 +24,13 @@ def attentive_deep(depth: int) -> Head:
     return Head(
         partial(_init, depth),
         partial(_forward, depth),
-        lambda tokens: tokens,
+        _as_they_are,
         lambda tokens, dim: (depth + 16) * tokens * dim,  # a block's input each, and the inside of one
     )
+
+
+def _as_they_are(tokens: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    return at_least_float32(tokens) if dtype is None else tokens.to(dtype)
 
 
 def _init(depth: int, dim: int, outputs: int, generator: torch.Generator) -> Parameters:
@@ -64,7 +68,7 @@ def _forward(
             run = partial(_block, block, dtype=tokens.dtype)
             x = checkpoint(run, x, use_reentrant=False) if torch.is_grad_enabled() else run(x)
         pooler = {name: v[None] for name, v in own.items() if not name.startswith("blocks.")}
-        attended.append(attentive.cross_attention(pooler, standardised(x).to(tokens.dtype)))
+        attended.append(attentive.cross_attention(pooler, F.layer_norm(x, x.shape[2:], eps=EPS).to(tokens.dtype)))
     return attentive.finish(parameters, torch.cat(attended), step)
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from echolung.probes.heads.base import EPS, Head, Parameters, Step, affine, drop, linear_layer, normal
+from echolung.probes.heads.base import EPS, Head, Parameters, Step, affine, at_least_float32, drop, linear_layer, normal
 
 
 def init(dim: int, outputs: int, generator: torch.Generator) -> Parameters:
@@ -20,9 +20,10 @@ def init(dim: int, outputs: int, generator: torch.Generator) -> Parameters:
     }
 
 
-def standardised_mean(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b d"]:
+def standardised_mean(tokens: Float[Tensor, "b n d"], dtype: torch.dtype | None = None) -> Float[Tensor, "b d"]:
     """Return the mean token, standardised."""
-    return F.layer_norm(tokens.mean(1), tokens.shape[2:], eps=EPS)
+    mean = F.layer_norm(at_least_float32(tokens).mean(1), tokens.shape[2:], eps=EPS)
+    return mean if dtype is None else mean.to(dtype)
 
 
 def forward(parameters: Parameters, mean: Float[Tensor, "b d"], step: Step | None = None) -> Float[Tensor, "p b c"]:
