@@ -1,6 +1,6 @@
 """The bank against textbook probes trained one after another: 5 folds × 9 settings on tokens of ViT-L size.
 
-    uv run python benchmarks/probes.py [--device cuda] [--batches 16,2,96] [--precisions float32,bfloat16] [--epochs 2]
+    uv run python benchmarks/probes.py [--device cuda] [--batches 16,2,96] [--precisions float32,bfloat16]
 
 Both sides train the same probes: 45, of which each sees its fold's 96 of 120 clips. One step of the textbook probe is timed
 and multiplied by steps and probes; the bank trains whole epochs, and one of them is timed after one to warm up. Rounds

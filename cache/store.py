@@ -1,6 +1,7 @@
 """TokenStore: the one place where the heavy stage and the fast stage meet. docs/cache-format.md describes the files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -220,26 +221,41 @@ class TokenStore:
         """Whether every clip is encoded or known to be unreadable."""
         return bool(self.group.attrs["finished"])
 
+    @contextmanager
+    def _reading(self, name: str) -> Iterator[None]:
+        """Make one paragraph of a checksum that does not match, or a chunk that was cut short."""
+        try:
+            yield
+        except (ValueError, RuntimeError) as error:
+            raise RunError(
+                f"{self.path.name}: {name} is damaged on disk. `echolung cache verify {self.path.name}` says what else is, and "
+                "--repair puts it right."
+            ) from error
+
     @cached_property
     def rows(self) -> pd.DataFrame:
         """One row a clip: video_id, patient, source, segment, view."""
-        return read_table(self.array("rows"))
+        with self._reading("rows"):
+            return read_table(self.array("rows"))
 
     @cached_property
     def snapshot(self) -> Snapshot:
         """The dataset's table and tasks as they were at extraction."""
-        group = self.array("manifest")
-        return Snapshot(str(group.attrs["dataset"]), read_table(group), dict(group.attrs["tasks"]))
+        with self._reading("manifest"):
+            group = self.array("manifest")
+            return Snapshot(str(group.attrs["dataset"]), read_table(group), dict(group.attrs["tasks"]))
 
     @cached_property
     def complete(self) -> Bool[np.ndarray, " clips"]:
         """Which clips have their tokens on disk."""
-        return self.array("complete")[:]
+        with self._reading("complete"):
+            return self.array("complete")[:]
 
     @cached_property
     def errors(self) -> np.ndarray:
         """Why each clip could not be read; "" for the rest."""
-        return self.array("error")[:]
+        with self._reading("error"):
+            return self.array("error")[:]
 
     @property
     def failed(self) -> Bool[np.ndarray, " clips"]:
@@ -278,10 +294,8 @@ class TokenStore:
             video = self.rows["video_id"][int(absent[0])]
             raise InputError(f"{self.path.name}: {absent.size} of the clips asked for hold no {name} (first: {video}).")
         array = self.array(name)
-        try:
+        with self._reading(name):
             values = read_rows(array, wanted)
-        except (ValueError, RuntimeError) as error:  # a checksum that does not match, a chunk cut short
-            raise RunError(f"{self.path.name}: the array {name} is damaged on disk ({error}).") from error
         # A chunk whose file is missing reads as the fill value, NaN, which `write` lets no clip hold.
         first: Any = (slice(None), *[0] * (values.ndim - 1))
         if np.isnan(values[first]).any():

@@ -143,7 +143,9 @@ def _show_damages(found: "Verification") -> None:
     from echolung.text import listed
 
     console = out()
-    console.print(f"[bold]{escape(found.path.name)}[/]: [red]{len(found.damages)} things are broken[/]")
+    count = len(found.damages)
+    things = "1 thing is" if count == 1 else f"{count} things are"
+    console.print(f"[bold]{escape(found.path.name)}[/]: [red]{things} broken[/]")
     for damage in found.damages:
         clips = f" (clip{'s' * (len(damage.rows) > 1)} {listed(damage.rows, 5)} of {listed(damage.videos, 5)})"
         where = escape(damage.array or "the store's attributes")
@@ -218,11 +220,19 @@ def remove(
         refuse_busy(path)
     for path in paths:
         what = f"{path.name} ({_clips(path)}{size_text(sum(file_sizes(path).values()))})"
-        if yes or typer.confirm(f"Remove {what}?", err=True):
+        if yes or _agreed(f"Remove {what}?"):
             _remove(path)
             say(f"Removed {what}.")
         else:
             say(f"Kept {path.name}.")
+
+
+def _agreed(question: str) -> bool:
+    """Ask; no answer is a no."""
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        return False
 
 
 def _remove(path: "Place") -> None:

@@ -1,6 +1,7 @@
 """Terminal output: results on stdout, everything said on the way on stderr."""
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -48,8 +49,16 @@ def complain(text: str) -> None:
 
 
 def print_json(value: Any) -> None:
-    """Print a result for programs."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print a result for programs; NaN, which JSON has not, as null."""
+    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Steps:

@@ -32,8 +32,8 @@ HEADS = {
     "r2": "R²",
 }
 
-WIDE = 105
-"""Columns from which the table has room for the chosen settings."""
+WIDE, LONGEST = 105, 24
+"""Columns from which the table has room for the chosen settings, where these take so many at most."""
 
 
 def probe(
@@ -197,10 +197,11 @@ def show(
         f"\n[bold]{settings['dataset']} · {settings['task']}[/] · {settings['probe']} probe{f' ({given})' if given else ''} on "
         f"{escape(str(store.group.attrs.get('encoder')))} · protocol {settings['protocol']}{optimistic}"
     )
-    wide = console.width >= WIDE
+    keys = _setting_keys(result)
+    longest = max(len(_setting(choice, keys)) for choice in result.chosen)
+    wide = console.width >= WIDE and longest <= LONGEST
     console.print(_fold_table(result, summary, twin, wide))
     if not wide:
-        keys = _setting_keys(result)
         names = " · ".join(_short(key) for key in keys)
         chosen = ", ".join(f"fold {i}: {_setting(choice, keys)}" for i, choice in enumerate(result.chosen))
         console.print(f"Chosen ({names}): {chosen}")

@@ -274,7 +274,7 @@ def _train(
     run: Setup, grid: Sequence[Setting], patience: int | None, outer: Folds, subsets: Sequence[Subset]
 ) -> tuple[list[Choice], Float[np.ndarray, "s v c"]]:
     """Return what each subset chooses, and the outputs of its refitted probe for the videos of its outer test fold."""
-    jobs, owners = inner_jobs([subset.inner for subset in subsets], grid)
+    jobs, owners = inner_jobs([subset.inner for subset in subsets], grid, grouped=patience is not None)
     likely = [Job(grid[0], subset.chosen, watch=outer.test(subset.fold)) for subset in subsets]
     run.say_how_long([jobs, likely], f"{len(jobs)} probes to choose from, {len(likely)} to score")
     collector = Collector(run.data, owners, len(grid), run.training.epochs, len(subsets), patience)

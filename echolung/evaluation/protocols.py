@@ -103,7 +103,7 @@ def cross_validate(
         InputError: no such task, probe, protocol or group; more folds than patients; a probe that cannot do the task.
     """
     kind = find_kind(probe)
-    _check(protocol, split, group)
+    _check(protocol, split, group, patience)
     given = protocol == "seed" or split == "official"
     grid = settings_with(probe, kind.seed_settings if protocol == "seed" else kind.settings, hyper or {})
     setup = set_up(
@@ -135,11 +135,13 @@ def cross_validate(
     return (_seed if protocol == "seed" else _nested)(run, cv, {**settings, "folds": cv})
 
 
-def _check(protocol: str, split: str | None, group: str | None) -> None:
+def _check(protocol: str, split: str | None, group: str | None, patience: int | None) -> None:
     if protocol not in PROTOCOLS:
         raise InputError(
             f"There is no protocol {protocol!r}; there are nested and seed.{suggest(protocol, list(PROTOCOLS))}"
         )
+    if patience is not None and protocol == "seed":
+        raise InputError("--patience does not go with --protocol seed, which looks at every epoch, as published.")
     if split and protocol == "seed":
         raise InputError("--split does not go with --protocol seed, which has the published folds.")
     if group and (protocol == "seed" or split == "official"):
@@ -153,7 +155,7 @@ def _nested(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
     # The last inner folds are of everything: they choose the setting of the probe that is saved.
     outer, inner = nested_folds(run.setup.units, cv, run.setup.training.seed)
     parts = [folds.of >= 0 for folds in inner]
-    jobs, owners = inner_jobs(inner, run.grid)
+    jobs, owners = inner_jobs(inner, run.grid, grouped=run.patience is not None)
     likely = [Job(run.grid[0], part) for part in parts]
     run.setup.say_how_long([jobs, likely], f"{len(jobs)} probes to choose from, {cv + 1} to keep")
     collector = Collector(run.data, owners, len(run.grid), run.epochs, len(parts), run.patience)
@@ -177,17 +179,18 @@ def _nested(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
 
 
 def inner_jobs(
-    inner: Sequence[Folds], grid: Sequence[Setting]
+    inner: Sequence[Folds], grid: Sequence[Setting], *, grouped: bool
 ) -> tuple[list[Job], list[tuple[int, Bool[np.ndarray, " v"]]]]:
     """Return a job for every part, inner fold and setting, in that order, and for each (part, videos it is judged on).
 
-    The folds of one setting of a part are one group: their outputs are judged together after every epoch.
+    With `grouped` the folds of one setting of a part are one group, so that their outputs can be judged together after every
+    epoch; without it fewer passes may do.
     """
     jobs, owners = [], []
     for part, folds in enumerate(inner):
         for fold in range(folds.count):
             for place, setting in enumerate(grid):
-                group = part * len(grid) + place
+                group = part * len(grid) + place if grouped else None
                 jobs.append(Job(setting, folds.train(fold), watch=folds.test(fold), group=group))
                 owners.append((part, folds.test(fold)))
     return jobs, owners
@@ -214,7 +217,7 @@ def _seed(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
     )
     for fold in range(cv):
         test = folds.test(fold)
-        best: dict[str, Any] = {"accuracy": -1.0}
+        best: dict[str, Any] = {"rank": (-1.0, 0, 0)}
 
         def look(
             epoch: int,
@@ -225,8 +228,9 @@ def _seed(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
         ) -> None:
             for i, output in zip(indices, outputs, strict=True):
                 accuracy = float((output[test].argmax(-1) == run.data.targets[test]).mean())
-                if accuracy > best["accuracy"]:
-                    best.update(accuracy=accuracy, choice=Choice(run.grid[i], epoch), output=output[test])
+                # At a tie the earlier epoch, then the earlier setting: never what memory happens to train first.
+                if (rank := (accuracy, -epoch, -i)) > best["rank"]:
+                    best.update(rank=rank, choice=Choice(run.grid[i], epoch), output=output[test])
 
         run.setup.fit([Job(setting, folds.train(fold), watch=test) for setting in run.grid], look)
         scores[test] = best["output"]

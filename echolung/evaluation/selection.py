@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32
 
+from echolung.errors import RunError
 from echolung.evaluation.data import TaskData
 
 
@@ -90,7 +91,11 @@ def losses(outputs: Float32[np.ndarray, "v c"], targets: np.ndarray) -> Float[np
 def choose(loss: Float[np.ndarray, "settings epochs"], settings: Sequence[Mapping[str, Any]]) -> Choice:
     """Return the setting and epoch of least loss; at a tie the earlier setting in the list, then the earlier epoch.
 
-    A setting that diverged (NaN) is never the best.
+    A setting that diverged (NaN) is never the best; RunError where all did.
     """
+    if np.isnan(loss).all():
+        raise RunError(
+            "Every setting diverged in training. Check the labels for extreme values, or take smaller learning rates."
+        )
     setting, epoch = np.unravel_index(int(np.argmin(np.where(np.isnan(loss), np.inf, loss))), loss.shape)
     return Choice(settings[int(setting)], int(epoch) + 1)

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 
 from echolung.cache import TokenStore
-from echolung.datasets.manifest import Manifest
+from echolung.datasets.manifest import Manifest, Task
 from echolung.device import probe_precision
-from echolung.errors import InputError
+from echolung.errors import InputError, RunError
 from echolung.evaluation.data import TaskData, task_data
 from echolung.evaluation.splits import Units
 from echolung.probes import Features, Job, ProbeKind, Training, find_kind, load_features
-from echolung.probes.bank import PREDICT_BATCH
 from echolung.probes.jobs import Arrays, OnEpoch, Setting
+from echolung.probes.objectives import CLASSIFICATION, REGRESSION
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
@@ -44,8 +44,14 @@ class Setup:
     settings: dict[str, Any]
 
     def fit(self, jobs: Sequence[Job], on_epoch: OnEpoch) -> list[Arrays | None]:
-        """Train the jobs; return the arrays of those to be kept."""
-        return self.kind.fit(self.features, self.data.targets, self.data.outputs, jobs, self.training, on_epoch)
+        """Train the jobs; return the arrays of those to be kept. RunError where a GPU has too little memory."""
+        try:
+            return self.kind.fit(self.features, self.data.targets, self.data.outputs, jobs, self.training, on_epoch)
+        except torch.OutOfMemoryError as error:
+            raise RunError(
+                f"{self.training.device} has too little memory for this bank of probes. Lower --memory (more passes, each of "
+                "fewer probes) or --batch."
+            ) from error
 
     def say_how_long(self, rounds: Sequence[Sequence[Job]], what: str, times: float = 1) -> None:
         """Tell how long it takes to train some jobs, and then others, so many times."""
@@ -79,14 +85,13 @@ def set_up(
     """
     kind = find_kind(probe)
     _check(kind, probe, seed, fusion, precision)
-    features = load_features(
-        store, pooled=kind.pooled, fusion=fusion, memory=memory / 2, batch=max(batch, PREDICT_BATCH)
-    )
+    features = load_features(store, pooled=kind.pooled, fusion=fusion, memory=memory / 2, batch=batch)
     data = task_data(store, features.video_ids, task, manifest, group)
     if data.task.kind == "regression" and not kind.regression:
         raise InputError(
             f"The probe {probe} cannot learn numbers, and the task {data.name} is a regression; use linear."
         )
+    _check_losses(data.task, settings)
     if device == "cpu" and any(setting.get("depth", 1) > 1 for setting in settings):
         tell("Self-attention over all tokens is not shared between probes: with --depth above 1 a GPU is advised.")
     if precision == "auto":
@@ -114,9 +119,23 @@ def set_up(
     return Setup(data, features, kind, probe, training, units, tell, resolved)
 
 
+def _check_losses(task: Task, settings: Sequence[Setting]) -> None:
+    fitting = CLASSIFICATION if task.classes else REGRESSION
+    for setting in settings:
+        loss = setting.get("loss", "auto")
+        if loss not in ("auto", *fitting):
+            what = "classes" if task.classes else "numbers"
+            raise InputError(f"loss {loss} is not for a task of {what}, which has {', '.join(fitting)}.")
+        if loss == "coral" and not task.ordinal and len(task.classes) > 2:
+            raise InputError(
+                f"loss coral is for classes that have an order, and none is known of {', '.join(task.classes)}. Where they "
+                "have one, say so with --kind COLUMN=ordinal."
+            )
+
+
 def _check(kind: ProbeKind, probe: str, seed: int, fusion: str, precision: str) -> None:
-    if seed < 0:
-        raise InputError(f"--seed {seed} must not be negative.")
+    if not 0 <= seed < 2**31:
+        raise InputError(f"--seed {seed} must be from 0 to {2**31 - 1}.")
     if fusion not in ("early", "late"):
         raise InputError(f"--fusion {fusion!r} must be early or late.")
     if fusion == "late" and kind.epochs == 1:

@@ -124,7 +124,7 @@ class ProbeBank:
                 self._step(tokens, drawn, features, (epoch - 1) * steps + i, steps, seed)
             done = {i for i in self.present if self.recipes[i].last <= epoch}
             if on_epoch:
-                done |= set(on_epoch(epoch, list(self.present), self.predict(features, watch)) or ())
+                done |= set(on_epoch(epoch, list(self.present), self.predict(features, watch, batch)) or ())
             if done:
                 self._drop(done)
 
@@ -184,14 +184,17 @@ class ProbeBank:
     # ---- what came of it ---------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def predict(self, features: Features, watch: Bool[np.ndarray, "p v"] | None = None) -> Float32[np.ndarray, "k v c"]:
+    def predict(
+        self, features: Features, watch: Bool[np.ndarray, "p v"] | None = None, batch: int = PREDICT_BATCH
+    ) -> Float32[np.ndarray, "k v c"]:
         """Return the outputs of the k probes still in the bank: logits, or numbers in the target's unit.
 
-        Outputs are for every video's fixed view; NaN for those that a probe does not `watch` (None: it does all).
+        Outputs are for every video's fixed view; NaN for those that a probe does not `watch` (None: it does all). Of all tokens
+        at most `batch` videos are looked at together.
         """
         wanted = np.ones((len(self.present), len(features)), bool) if watch is None else watch[self.present]
         rows = np.flatnonzero(wanted.any(0))
-        draws = looks(rows, features.pooled)
+        draws = looks(rows, features.pooled, batch)
         parts = []
         for (videos, _), tokens in zip(draws, features.batches(draws, self.device), strict=True):
             pairs = torch.from_numpy(wanted[:, videos]).to(self.device).repeat_interleave(features.segments, 1)
@@ -225,9 +228,9 @@ def draw_batches(rows: Int[np.ndarray, " n"], views: int, batch: int, seed: int,
     ]
 
 
-def looks(rows: Int[np.ndarray, " n"], pooled: bool) -> list[Draw]:
-    """Return `rows` in order, in the batches that predictions are made in."""
-    size = PREDICT_BATCH_POOLED if pooled else PREDICT_BATCH
+def looks(rows: Int[np.ndarray, " n"], pooled: bool, batch: int = PREDICT_BATCH) -> list[Draw]:
+    """Return `rows` in order, in the batches that predictions are made in: of all tokens none larger than training's."""
+    size = PREDICT_BATCH_POOLED if pooled else min(batch, PREDICT_BATCH)
     return [(rows[start : start + size], None) for start in range(0, len(rows), size)]
 
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float32
 
 from echolung.errors import InputError
-from echolung.probes.bank import PREDICT_BATCH, PREDICT_BATCH_POOLED, ProbeBank, looks, raw_outputs
+from echolung.probes.bank import PREDICT_BATCH_POOLED, ProbeBank, looks, raw_outputs
 from echolung.probes.features import Features
 from echolung.probes.heads import Head
 from echolung.probes.hyper import Hyper
@@ -151,12 +151,13 @@ def _estimate(
     rows = np.flatnonzero(np.any([job.train for job in jobs], axis=0) if training.videos is None else training.videos)
     one = rows[: training.batch]
     passes = list(_passes(make_head, features, outputs, jobs, training))
-    measured: dict[int, tuple[float, float]] = {}  # equal passes take equally long
+    measured: dict[tuple[object, ...], tuple[float, float]] = {}  # equal passes take equally long
     for indices in passes:
         chosen = [jobs[i] for i in indices]
-        if len(indices) not in measured:
-            measured[len(indices)] = _one_step(make_head, features, targets, outputs, chosen, training, one)
-        step, look = measured[len(indices)]
+        alike = (len(indices), *_structure(chosen[0]))
+        if alike not in measured:
+            measured[alike] = _one_step(make_head, features, targets, outputs, chosen, training, one)
+        step, look = measured[alike]
         looks = _watched(chosen).mean(0).sum()
         longest = max(_recipe(job, training).last for job in chosen)
         seconds += longest * (step * math.ceil(len(rows) / training.batch) + look * looks / len(one))
@@ -182,9 +183,11 @@ def _one_step(
     looks: list[float] = []
 
     def after(epoch: int, places: Sequence[int], values: np.ndarray) -> None:
+        if trial.device.type == "cuda":
+            torch.cuda.synchronize()  # nothing was looked at, so nothing has waited for the GPU
         ends.append(time.perf_counter())
         if epoch == 3:
-            looks.append(_seconds(lambda: trial.predict(features)))
+            looks.append(_seconds(lambda: trial.predict(features, batch=training.batch)))
 
     with _threads(features, trial):  # the first step warms up, the last one ends before the probes leave
         trial.fit(
@@ -223,7 +226,7 @@ def _passes(
     """Yield the indices of jobs that fit into memory together: as few passes over the tokens as structure and groups allow."""
     alike: dict[tuple[object, ...], list[int]] = {}
     for i, job in enumerate(jobs):
-        alike.setdefault(tuple(job.setting.get(name) for name in STRUCTURE if _shapes(name, job)), []).append(i)
+        alike.setdefault(_structure(job), []).append(i)
     for members in alike.values():
         room = _room(make_head(jobs[members[0]].setting), features, outputs, training)
         for part in _packed(members, [jobs[i].group for i in members], room):
@@ -235,16 +238,17 @@ def _pace(setting: Setting) -> tuple[float, ...]:
     return tuple(float(setting.get(name, 0.0)) for name in ("lr", "weight_decay", "epochs", "warmup"))
 
 
-def _shapes(name: str, job: Job) -> bool:
-    """Whether a hyper-parameter of a job shapes its parameters: of losses only CORAL does."""
-    return name != "loss" or job.setting.get("loss") == "coral"
+def _structure(job: Job) -> tuple[object, ...]:
+    """Return what shapes a job's parameters: of losses only CORAL does."""
+    shaping = [name for name in STRUCTURE if name != "loss" or job.setting.get("loss") == "coral"]
+    return tuple(job.setting.get(name) for name in shaping)
 
 
 def _room(head: Head, features: Features, outputs: int, training: Training) -> int:
     """Return how many probes have room in `training.memory`; InputError where not one has."""
     one = head.init(features.dim, outputs, torch.Generator())
     state = sum(value.numel() for value in one.values()) * 4 * 4  # parameter, gradient, two moments; float32
-    rows = max(training.batch, PREDICT_BATCH_POOLED if features.pooled else PREDICT_BATCH) * features.segments
+    rows = max(training.batch, PREDICT_BATCH_POOLED if features.pooled else 1) * features.segments
     activations = rows * head.activations(features.n // features.segments, features.dim) * 4
     size = features.n // features.segments * features.dim
     shared = rows * size * 6  # tokens as stored, and standardised

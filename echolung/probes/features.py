@@ -242,8 +242,9 @@ def load_features(
         room = BATCHES_AT_ONCE * min(batch, count) * size + max(PIECE, segments) * size // segments
         if memory < room:
             raise InputError(
-                f"--memory {in_bytes(memory)} is too little: one video's tokens take {in_bytes(size)}, and {BATCHES_AT_ONCE} "
-                f"batches of {min(batch, count)} must fit; at least {in_bytes(room)} is needed, or smaller batches."
+                f"--memory leaves {in_bytes(memory)} for tokens (half of it), which is too little: one video's take "
+                f"{in_bytes(size)}, and {BATCHES_AT_ONCE} batches of {min(batch, count)} must fit, {in_bytes(room)}. Allow "
+                "more, or take a smaller --batch."
             )
         fitting = int((memory - room) // (views * size))
     held = store.tokens(clips[:fitting].reshape(-1)).reshape(fitting, views, segments * tokens, dim)

@@ -62,13 +62,14 @@ class StackedAdamW:
 
     def _fused(self, run: slice, gradients: dict[str, Tensor], lr: float) -> None:
         # The kernel reads memory as it lies, and gradients of a transposed product lie transposed.
+        values = [value[run] for value in self.parameters.values()]
         adamw(
-            [value[run] for value in self.parameters.values()],
+            values,
             [gradients[name][run].contiguous() for name in self.parameters],
             [value[run] for value in self.first.values()],
             [value[run] for value in self.second.values()],
             [],
-            [torch.tensor(float(self.steps[run.start]) - 1, device=v.device) for v in self.parameters.values()],
+            list(torch.full((len(values),), float(self.steps[run.start]) - 1, device=values[0].device).unbind()),
             fused=True,
             amsgrad=False,
             beta1=BETAS[0],

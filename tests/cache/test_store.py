@@ -156,18 +156,18 @@ def test_a_flipped_bit_is_an_error(store, where):
 
     damage(store.path / "tokens" / "c" / "1", flip)
     for rows in ([1], [0, 1], [5, 1]):
-        with pytest.raises(RunError, match="the array tokens is damaged on disk"):
+        with pytest.raises(RunError, match="tokens is damaged on disk"):
             store.tokens(rows)
     assert store.tokens([0]).shape == (1, 4, 6)
     damage(store.path / "pooled" / "c", flip)
-    with pytest.raises(RunError, match="the array pooled is damaged on disk"):
+    with pytest.raises(RunError, match="pooled is damaged on disk"):
         store.pooled([0])
 
 
 @pytest.mark.parametrize("kept", [0, 3, 20, -1])
 def test_a_chunk_cut_short_is_an_error(store, kept):
     damage(store.path / "tokens" / "c" / "1", lambda data: data[:kept])
-    with pytest.raises(RunError, match="the array tokens is damaged on disk"):
+    with pytest.raises(RunError, match="tokens is damaged on disk"):
         store.tokens([1])
 
 

@@ -121,7 +121,12 @@ def pose(
     fixed = {name: value for name, value in fixed.items() if name not in several}
     _, asked = (manifest or manifest_of(store.snapshot)).task(task)
     numbers = asked.kind == "regression"
-    hyper = {name: what for name, what in kind.hyper.items() if not (numbers and name in OF_CLASSES)}
+    coral = fixed.get("loss") == "coral"  # which has no labels to smooth
+    hyper = {
+        name: what
+        for name, what in kind.hyper.items()
+        if not (numbers and name in OF_CLASSES) and not (coral and name == "label_smoothing")
+    }
     space = search_space(probe, hyper, fixed, ranges, choices)
     longest = _longest(space, fixed)
     setup = set_up(

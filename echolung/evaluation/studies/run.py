@@ -124,8 +124,9 @@ def run_study(
         InputError: bad arguments, a storage that cannot be reached, a name that is taken, or a study of something else.
         RunError: the storage went away, or no trial of a part has a finite value.
     """
-    if trials < 1 or ask < 1 or lease <= 0 or (timeout is not None and timeout <= 0):
-        raise InputError(f"--trials {trials}, --ask {ask}, --lease {lease:g} and --timeout must be above 0.")
+    for option, value in {"trials": trials, "ask": ask, "lease": lease, "timeout": timeout}.items():
+        if value is not None and value <= 0:
+            raise InputError(f"--{option} {value:g} must be above 0.")
     if resume and name is None:
         raise InputError("--resume goes on with a study of a certain name: say which with --name.")
     if name is not None and not re.fullmatch(r"[\w.-]+", name):
