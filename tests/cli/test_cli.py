@@ -292,7 +292,7 @@ def test_nothing_is_trained_for_a_place_that_cannot_be_written(
     (tmp_path / "kept").write_text("mine")
     assert "already" in shell.fails("probe --cv 3 --out", str(tmp_path))
     assert (tmp_path / "kept").read_text() == "mine"
-    monkeypatch.setattr("echolung.evaluation.protocols.load_features", lambda *_, **__: pytest.fail("trained first"))
+    monkeypatch.setattr("echolung.evaluation.setup.load_features", lambda *_, **__: pytest.fail("trained first"))
     assert "ECHOLUNG_HOME" in shell.fails("probe --cv 3 --out", "/proc/nowhere/run")
 
 

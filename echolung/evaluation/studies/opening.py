@@ -26,6 +26,7 @@ def open_studies(
     Raises:
         InputError: the name is taken, or its study is about something else.
     """
+    _check_those_there(storage, name, problem, resume)
     first, worker = True, 0
     studies = {}
     for number, part in enumerate(problem.parts):
@@ -53,6 +54,18 @@ def open_studies(
     if worker:
         tell(f"Going on with the study {name}.")
     return studies
+
+
+def _check_those_there(storage: Storage, name: str, problem: Problem, resume: bool) -> None:
+    """Check all studies of that name before one is made."""
+    known = set(optuna.get_all_study_names(storage.optuna))
+    labels = [label for part in problem.parts if (label := f"{name}/{part.name}") in known]
+    if labels and not resume:
+        raise InputError(
+            f"There is a study {name} in {storage.where} already: go on with it with --resume, or choose another --name."
+        )
+    for label in labels:
+        _same(optuna.load_study(storage=storage.optuna, study_name=label), problem, name)
 
 
 def _same(study: optuna.Study, problem: Problem, name: str) -> None:

@@ -149,7 +149,10 @@ def open_storage(storage: str | None, name: str, lease: float) -> Storage:
         return _journal(make_folder(home() / "studies") / f"{name}.log", lease)
     if "://" not in storage:
         path = Path(storage).expanduser()
-        make_folder(path.parent)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"The journal of studies {path} cannot be written: {error.strerror}.") from error
         return _journal(path, lease)
     return _database(storage, lease)
 
@@ -165,6 +168,9 @@ def _journal(path: Path, lease: float) -> Storage:
         raise InputError(f"{path} is not a journal of studies, or is damaged. Name another --storage.") from error
 
 
+DATABASES = ("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql")
+
+
 def _database(url: str, lease: float) -> Storage:
     where = url.split("://")[0] + "://…"
     password = None
@@ -173,7 +179,12 @@ def _database(url: str, lease: float) -> Storage:
         where, password = parsed.render_as_string(hide_password=True), parsed.password
         if parsed.drivername == "postgresql" and not find_spec("psycopg2"):
             parsed = parsed.set(drivername="postgresql+psycopg")
-        server = parsed.get_backend_name() in ("postgresql", "mysql", "mariadb")
+        if parsed.get_backend_name() not in DATABASES:
+            raise InputError(
+                f"--storage {where} is no database that studies can be kept in: {', '.join(DATABASES)}; or give the path of a "
+                "journal file."
+            )
+        server = parsed.get_backend_name() in DATABASES[1:4]
         options: dict[str, Any] = {"connect_args": {"connect_timeout": CONNECT}} if server else {}
         with quiet():
             opened = _connect(
@@ -183,6 +194,8 @@ def _database(url: str, lease: float) -> Storage:
                 grace_period=max(1, int(lease)),
                 heartbeat_stale_trial_callback=ask_again,
             )
+    except InputError:
+        raise
     except Exception as error:  # a driver may raise anything
         reason = str(getattr(error, "orig", None) or error).strip().split("\n")[0]
         if password:

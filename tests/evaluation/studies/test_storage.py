@@ -94,7 +94,7 @@ def test_a_file_that_is_no_journal(tmp_path):
     (tmp_path / "notes.txt").write_text("first\nsecond\nthird\n")
     with pytest.raises(InputError, match=r"notes\.txt is not a journal of studies"):
         open_storage(str(tmp_path / "notes.txt"), "x", 60.0)
-    with pytest.raises(InputError, match=r"Cannot create the folder|cannot be opened"):
+    with pytest.raises(InputError, match="cannot be written"):
         open_storage(str(tmp_path / "notes.txt" / "x.log"), "x", 60.0)
 
 
@@ -114,7 +114,7 @@ def test_a_database_that_cannot_be_used(url):
     with pytest.raises(InputError) as error:
         open_storage(url, "x", 60.0)
     text = str(error.value)
-    assert "cannot be used" in text and "geheim" not in text and "\n" not in text
+    assert ("cannot be used" in text or "is no database" in text) and "geheim" not in text and "\n" not in text
     assert url.split(":")[0] in text
 
 
