@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from echolung.cli.console import out, print_json, say
-from echolung.cli.probe import HEADS, check_place, labelled, number
+from echolung.cli.probe import check_place, labelled
+from echolung.cli.probe_table import HEADS, number
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ def run_label_efficiency(
 ) -> Path:
     """Train on every share, save, show; return the run's folder."""
     from echolung.device import pick_device
-    from echolung.evaluation.label_efficiency import check_shares, label_efficiency
+    from echolung.evaluation.label_efficiency import label_efficiency
+    from echolung.evaluation.subsets import check_shares
     from echolung.report.label_efficiency import curve_json, save_label_efficiency
 
     began = time.perf_counter()

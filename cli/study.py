@@ -83,7 +83,7 @@ def study(
         "task": task, "manifest": manifest, "probe": probe, "trials": trials, "timeout": timeout, "ask": ask, "cv": cv,
         "group": group, "sampler": sampler, "pruner": pruner, "storage": storage, "resume": resume, "flat": flat,
         "epochs": epochs, "batch": batch, "seed": seed, "lease": lease, "memory": options.read_size(memory),
-        "precision": precision, "fusion": fusion, "fixed": options.read_hyper(hyper), "ranges": _ranges(search),
+        "precision": precision, "fusion": fusion, "hyper": options.read_hyper(hyper), "ranges": _ranges(search),
     }  # fmt: skip
     name = name or _name(opened, probe, resume)
     began = time.perf_counter()
@@ -138,7 +138,7 @@ def _advance(bar: Steps, progress: "Progress") -> None:
 
 
 def _show_and_save(found: "StudyResult", store: "TokenStore", seconds: float, to: Path | None, as_json: bool) -> None:
-    from echolung.cli.probe import show
+    from echolung.cli.probe_table import show
     from echolung.evaluation.summary import summarise
     from echolung.report.record import save_run
     from echolung.report.study import save_study

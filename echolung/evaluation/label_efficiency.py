@@ -1,8 +1,7 @@
 """Label efficiency: the nested protocol with fewer and fewer labelled patients in its training parts, all in one bank."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,42 +10,19 @@ from jaxtyping import Bool, Float
 
 from echolung.cache import TokenStore
 from echolung.datasets.manifest import Manifest, Task
-from echolung.errors import InputError
 from echolung.evaluation import metrics
 from echolung.evaluation.bootstrap import LEVEL, resample
 from echolung.evaluation.data import TaskData
 from echolung.evaluation.protocols import fewer_inner_folds, inner_jobs
+from echolung.evaluation.question import Question
 from echolung.evaluation.result import build_result
 from echolung.evaluation.selection import Choice, Collector, choose
 from echolung.evaluation.setup import Setup, set_up
-from echolung.evaluation.splits import Folds, Units, holds_every_class, inner_folds, nested_folds
+from echolung.evaluation.splits import Folds, nested_folds
+from echolung.evaluation.subsets import Subset, check_shares, distinct, draw_subsets, notes_of_raised
 from echolung.evaluation.summary import summarise
 from echolung.probes import Job, find_kind, settings_with
 from echolung.probes.jobs import Setting
-
-MOST_SEEDS = 100
-
-
-@dataclass(frozen=True)
-class Subset:
-    """The videos that one probe may learn from.
-
-    Attributes:
-        fraction: share of the groups (patients) of the outer training part that was asked for.
-        seed: which draw of that share.
-        fold: the outer fold that scores it.
-        inner: the folds that its setting is chosen on; -1: not in the subset.
-    """
-
-    fraction: float
-    seed: int
-    fold: int
-    inner: Folds
-
-    @property
-    def chosen(self) -> Bool[np.ndarray, " v"]:
-        """Return which videos are in it."""
-        return self.inner.of >= 0
 
 
 @dataclass(frozen=True)
@@ -104,19 +80,8 @@ def label_efficiency(
     *,
     fractions: Sequence[float | int],
     seeds: int = 5,
-    probe: str = "linear",
-    cv: int = 5,
-    group: str | None = None,
-    epochs: int | None = None,
-    batch: int = 16,
-    seed: int = 0,
-    device: str = "cpu",
-    memory: float = 4e9,
-    precision: str = "float32",
-    fusion: str = "early",
     patience: int | None = None,
-    hyper: Mapping[str, Any] | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    **asked: Any,
 ) -> LabelEfficiency:
     """Return how well probes do that learn from shares of the patients of each outer training part.
 
@@ -126,148 +91,33 @@ def label_efficiency(
 
     Args:
         store: the tokens.
-        task: name of the task; None: the dataset's first.
-        manifest: another table for the same videos; None: the store's own.
+        task: as in `Question`.
+        manifest: as in `Question`.
         fractions: shares of the patients, above 0 and up to 1.
         seeds: random draws of each share.
-        probe: a name in `PROBES`.
-        cv: number of outer folds.
-        group: "patient", "source" or "video": what is drawn, and what folds keep together; None: patients where known.
-        epochs: length of training; None: the kind's.
-        batch: videos a step.
-        seed: of folds, draws, initial parameters and batches.
-        device: where probes are trained.
-        memory: bytes that tokens and one bank of probes may take together.
-        precision: "float32" or "bfloat16", of the products over tokens.
-        fusion: "early" or "late", of a video's segments.
         patience: epochs without a lesser held-out loss after which a setting is trained no further; None: all epochs.
-        hyper: hyper-parameters, by name, that take the place of the grid's.
-        tell: is told what a long run is about to do.
+        asked: the other fields of `Question`, such as probe="attentive"; `group` is what is drawn.
 
     Raises:
         InputError: shares or draws that make no sense, and whatever `cross_validate` raises.
         RunError: a training diverged.
     """
     shares = check_shares(fractions, seeds)
-    grid = settings_with(probe, find_kind(probe).settings, hyper or {})
-    run = set_up(
-        store, task, manifest, probe=probe, settings=grid, group=group, epochs=epochs, batch=batch, seed=seed, device=device,
-        memory=memory, precision=precision, fusion=fusion, tell=tell,
-    )  # fmt: skip
-    outer, inner = nested_folds(run.units, cv, seed)
-    drawn = draw_subsets(run.units, outer, inner, shares, seeds, seed)
-    subsets, left_out = _distinct(run.units, drawn)
+    question = Question(task, manifest, **asked)
+    grid = settings_with(question.probe, find_kind(question.probe).settings, question.hyper)
+    run = set_up(store, question, grid)
+    outer, inner = nested_folds(run.units, question.cv, question.seed)
+    drawn = draw_subsets(run.units, outer, inner, shares, seeds, question.seed)
+    subsets, left_out = distinct(run.units, drawn)
     choices, outputs = _train(run, grid, patience, outer, subsets)
     counts = sorted({subset.inner.count for subset in subsets})
     settings = {
-        **run.settings, "hyper": dict(hyper or {}), "protocol": "nested", "grid": [dict(setting) for setting in grid],
-        "patience": patience, "folds": cv, "inner_folds": counts, "label_seeds": seeds,
+        **run.settings, "protocol": "nested", "grid": [dict(setting) for setting in grid],
+        "patience": patience, "folds": question.cv, "inner_folds": counts, "label_seeds": seeds,
         "label_fractions": sorted({subset.fraction for subset in subsets}),
     }  # fmt: skip
-    notes = [*run.data.notes, *_raised(run.units, subsets), *left_out, *fewer_inner_folds(counts)]
+    notes = [*run.data.notes, *notes_of_raised(run.units, subsets), *left_out, *fewer_inner_folds(counts)]
     return _collect(run, outer, subsets, choices, outputs, settings, notes)
-
-
-def check_shares(fractions: Sequence[float | int], seeds: int) -> tuple[float, ...]:
-    """Return the shares in rising order, with 1 at the end; InputError where one makes no sense or comes twice."""
-    for fraction in fractions:
-        if not 0 < fraction <= 1:
-            raise InputError(f"--label-fractions {fraction:g}: a share of the patients is above 0 and at most 1.")
-    if not fractions or len(set(fractions)) < len(fractions):
-        given = ",".join(f"{fraction:g}" for fraction in fractions)
-        raise InputError(f"--label-fractions {given or 'is empty'}: name each share once, such as 0.1,0.25,0.5,1.")
-    if not 1 <= seeds <= MOST_SEEDS:
-        raise InputError(f"--label-seeds {seeds} must be 1 to {MOST_SEEDS}; 5 to 20 draws show the spread well.")
-    return tuple(sorted({*map(float, fractions), 1.0}))
-
-
-# ---- who is drawn ------------------------------------------------------------------------------------------------------
-
-
-def draw_subsets(
-    units: Units, outer: Folds, inner: Sequence[Folds], fractions: Sequence[float], seeds: int, seed: int
-) -> list[Subset]:
-    """Return for every fraction, draw and outer fold a subset of its training part, in that order.
-
-    Within a draw the groups of a smaller fraction are among those of a larger. A share too small for two inner folds is
-    raised to the fewest groups that allow them. All (fraction 1) are drawn once, with the given `inner` folds.
-    """
-    return [
-        _subset(units, Subset(fraction, draw, fold, inner[fold]), seed)
-        if fraction < 1
-        else Subset(1.0, 0, fold, inner[fold])
-        for fraction in fractions
-        for draw in range(seeds if fraction < 1 else 1)
-        for fold in range(outer.count)
-    ]
-
-
-def _subset(units: Units, whole: Subset, seed: int) -> Subset:
-    """Return the share of a whole training part."""
-    part = units.part(whole.chosen)
-    order = draw_order(part, np.random.default_rng((seed, whole.seed, whole.fold)))
-    for n in range(max(2, round(whole.fraction * len(order))), len(order)):
-        chosen = np.isin(part.groups, order[:n])
-        folds = inner_folds(part.part(chosen), seed + 1 + whole.fold) if holds_every_class(part, chosen) else None
-        if folds is not None:
-            of = np.full(len(units.groups), -1)
-            of[np.flatnonzero(whole.chosen)[chosen]] = folds.of
-            return replace(whole, inner=Folds(of, folds.count))
-    return whole
-
-
-def draw_order(units: Units, random: np.random.Generator) -> np.ndarray:
-    """Return the groups in the order in which they are taken: two of every class, then all classes at an even pace.
-
-    This is systematic sampling: the j-th of the n groups of a class (most of whose videos are of it) comes at (j + u) / n, u
-    the same for all of that class, so that the first groups hold the classes in the shares that all have.
-    """
-    names, member = np.unique(units.groups, return_inverse=True)
-    counts = np.zeros((len(names), units.strata.max() + 1), int)
-    np.add.at(counts, (member, units.strata), 1)
-    main = counts.argmax(1)
-    place = np.empty(len(names))
-    for stratum in np.unique(main):
-        own = random.permutation(np.flatnonzero(main == stratum))
-        place[own] = (np.arange(len(own)) + random.uniform()) / len(own)
-    order = np.argsort(place, kind="stable")
-    needed = (
-        [group for c in np.unique(units.strata) for group in order[counts[order, c] > 0][:2]] if units.classes else []
-    )
-    first = sorted(set(needed), key=lambda group: place[group])
-    return names[list(dict.fromkeys([*first, *order]))]
-
-
-def _distinct(units: Units, subsets: Sequence[Subset]) -> tuple[list[Subset], list[str]]:
-    """Return the subsets without those of a fraction that takes as many groups as the next, and a note for each."""
-    sizes = _mean_groups(units, subsets)
-    same = {small: large for small, large in pairwise(sizes) if sizes[large] - sizes[small] < 0.5}
-    notes = [
-        f"The share {small:g} comes to the same {units.kind}s as {same[small]:g}, and is left out." for small in same
-    ]
-    return [s for s in subsets if s.fraction not in same], notes
-
-
-def _mean_groups(units: Units, subsets: Sequence[Subset]) -> dict[float, float]:
-    """Return fraction -> groups in its subsets, on average, in rising order."""
-    return {
-        fraction: float(np.mean([len(np.unique(units.groups[s.chosen])) for s in subsets if s.fraction == fraction]))
-        for fraction in sorted({s.fraction for s in subsets})
-    }
-
-
-def _raised(units: Units, subsets: Sequence[Subset]) -> list[str]:
-    """Return a note for each fraction that takes more groups than it says."""
-    sizes = _mean_groups(units, subsets)
-    return [
-        f"A share of {fraction:g} would be {fraction * sizes[1.0]:.1f} {units.kind}s; {size:.1f} are learnt from, the fewest "
-        "that settings can be chosen on."
-        for fraction, size in sizes.items()
-        if size > fraction * sizes[1.0] + 0.5
-    ]
-
-
-# ---- what they learn ---------------------------------------------------------------------------------------------------
 
 
 def _train(
@@ -277,7 +127,7 @@ def _train(
     jobs, owners = inner_jobs([subset.inner for subset in subsets], grid, grouped=patience is not None)
     likely = [Job(grid[0], subset.chosen, watch=outer.test(subset.fold)) for subset in subsets]
     run.say_how_long([jobs, likely], f"{len(jobs)} probes to choose from, {len(likely)} to score")
-    collector = Collector(run.data, owners, len(grid), run.training.epochs, len(subsets), patience)
+    collector = Collector(run.data.targets, jobs, owners, run.training.epochs, patience)
     run.fit(jobs, collector.on_epoch)
     choices = [choose(losses, grid) for losses in collector.losses]
     outputs = np.full((len(subsets), len(run.data.targets), run.data.outputs), np.nan)
@@ -315,7 +165,7 @@ def _collect(
     for (fraction, draw), own in members.items():
         scores = np.take_along_axis(outputs[own], outer.of[None, :, None], 0)[0]
         picks = [choices[i] for i in own]
-        result = build_result(run.data, run.probe, outer, range(outer.count), scores, picks, settings, [], None)
+        result = build_result(run.data, outer, range(outer.count), scores, picks, settings, [], None)
         tables.append(result.predictions.assign(fraction=fraction, seed=draw))
         right.setdefault(fraction, []).append(_achieved(run.data, result.scores))
         for i in own:

@@ -4,18 +4,18 @@
 the published study did, best of everything on the fold it reports, and is called optimistic wherever its number shows.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from echolung.cache import TokenStore
 from echolung.datasets.manifest import Manifest
 from echolung.errors import InputError
 from echolung.evaluation.data import TaskData
 from echolung.evaluation.given import official_split, published_folds
+from echolung.evaluation.question import Question
 from echolung.evaluation.result import Result, build_result, kept_together
 from echolung.evaluation.selection import Choice, Collector, choose
 from echolung.evaluation.setup import Setup, set_up
@@ -60,71 +60,36 @@ def cross_validate(
     task: str | None = None,
     manifest: Manifest | None = None,
     *,
-    probe: str = "linear",
-    cv: int = 5,
     protocol: str = "nested",
     split: str | None = None,
-    group: str | None = None,
-    epochs: int | None = None,
-    batch: int = 16,
-    seed: int = 0,
-    device: str = "cpu",
-    memory: float = 4e9,
-    precision: str = "float32",
-    fusion: str = "early",
     patience: int | None = None,
-    hyper: Mapping[str, Any] | None = None,
-    tell: Callable[[str], None] = lambda text: None,
+    **asked: Any,
 ) -> Result:
     """Return out-of-fold predictions of a task by probes trained on a store.
 
     Args:
         store: the tokens.
-        task: name of the task; None: the dataset's first.
-        manifest: another table for the same videos, such as one with new labels; None: the store's own.
-        probe: a name in `PROBES`.
-        cv: number of outer folds.
-        protocol: "nested" or "seed".
+        task: as in `Question`.
+        manifest: as in `Question`.
+        protocol: "nested" or "seed", which has its own batch, 2 videos.
         split: instead of folds one division: "60/20/20" (train/validation/test, per cent) or "official" (the dataset's own).
-        group: "patient", "source" or "video": what folds keep together; None: patients where known.
-        epochs: length of training; None: the kind's.
-        batch: videos a step (the seed protocol has its own, 2).
-        seed: of folds, initial parameters and batches.
-        device: where probes are trained.
-        memory: bytes that tokens and one bank of probes may take together; tokens get half of it at most, and those that
-            do not fit are read from the store in every epoch.
-        precision: of the products over tokens: "float32", "bfloat16", or "auto": bfloat16 where the processor or GPU has it.
-        fusion: "early" joins a video's segments along the token axis, "late" averages the outputs of each.
         patience: epochs without a lesser held-out loss after which a setting is trained no further; None: all epochs.
-        hyper: hyper-parameters, by name, that take the place of the grid's: one value, or several to choose from.
-        tell: is told what a long run is about to do.
+        asked: the other fields of `Question`, such as probe="attentive".
 
     Raises:
         InputError: no such task, probe, protocol or group; more folds than patients; a probe that cannot do the task.
     """
-    kind = find_kind(probe)
-    _check(protocol, split, group, patience)
-    given = protocol == "seed" or split == "official"
-    grid = settings_with(probe, kind.seed_settings if protocol == "seed" else kind.settings, hyper or {})
-    setup = set_up(
-        store,
-        task,
-        manifest,
-        probe=probe,
-        settings=grid,
-        group="video" if given else group,
-        epochs=epochs,
-        batch=SEED_BATCH if protocol == "seed" else batch,
-        seed=seed,
-        device=device,
-        memory=memory,
-        precision=precision,
-        fusion=fusion,
-        tell=tell,
-    )
+    question = Question(task, manifest, **asked)
+    kind = find_kind(question.probe)
+    _check(protocol, split, question.group, patience)
+    grid = settings_with(question.probe, kind.seed_settings if protocol == "seed" else kind.settings, question.hyper)
+    if protocol == "seed":
+        question = replace(question, batch=SEED_BATCH)
+    if protocol == "seed" or split == "official":
+        question = replace(question, group="video")
+    setup = set_up(store, question, grid)
     settings = {
         **setup.settings,
-        "hyper": dict(hyper or {}),
         "protocol": "split" if split else protocol,
         "grid": [dict(setting) for setting in grid],
         "patience": patience,
@@ -132,7 +97,7 @@ def cross_validate(
     run = _Run(setup, grid, patience)
     if split:
         return _split(run, split, settings)
-    return (_seed if protocol == "seed" else _nested)(run, cv, {**settings, "folds": cv})
+    return (_seed if protocol == "seed" else _nested)(run, {**settings, "folds": question.cv})
 
 
 def _check(protocol: str, split: str | None, group: str | None, patience: int | None) -> None:
@@ -151,14 +116,15 @@ def _check(protocol: str, split: str | None, group: str | None, patience: int | 
 # ---- nested ------------------------------------------------------------------------------------------------------------
 
 
-def _nested(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
+def _nested(run: _Run, settings: dict[str, Any]) -> Result:
     # The last inner folds are of everything: they choose the setting of the probe that is saved.
-    outer, inner = nested_folds(run.setup.units, cv, run.setup.training.seed)
+    cv = run.setup.question.cv
+    outer, inner = nested_folds(run.setup.units, cv, run.setup.question.seed)
     parts = [folds.of >= 0 for folds in inner]
     jobs, owners = inner_jobs(inner, run.grid, grouped=run.patience is not None)
     likely = [Job(run.grid[0], part) for part in parts]
     run.setup.say_how_long([jobs, likely], f"{len(jobs)} probes to choose from, {cv + 1} to keep")
-    collector = Collector(run.data, owners, len(run.grid), run.epochs, len(parts), run.patience)
+    collector = Collector(run.data.targets, jobs, owners, run.epochs, run.patience)
     run.setup.fit(jobs, collector.on_epoch)
     choices = [choose(losses, run.grid) for losses in collector.losses]
     tests = [*(outer.test(fold) for fold in range(cv)), np.zeros(len(parts[0]), bool)]
@@ -175,13 +141,13 @@ def _nested(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
     notes = [*run.data.notes, *fewer_inner_folds(counts)]
     settings = {**settings, "inner_folds": counts}
     final = (choices[-1], arrays)
-    return build_result(run.data, run.setup.probe, outer, range(cv), scores, choices[:cv], settings, notes, final)
+    return build_result(run.data, outer, range(cv), scores, choices[:cv], settings, notes, final)
 
 
 def inner_jobs(
     inner: Sequence[Folds], grid: Sequence[Setting], *, grouped: bool
-) -> tuple[list[Job], list[tuple[int, Bool[np.ndarray, " v"]]]]:
-    """Return a job for every part, inner fold and setting, in that order, and for each (part, videos it is judged on).
+) -> tuple[list[Job], list[tuple[int, int]]]:
+    """Return a job for every part, inner fold and setting, in that order, and the (part, place in the grid) of each.
 
     With `grouped` the folds of one setting of a part are one group, so that their outputs can be judged together after every
     epoch; without it fewer passes may do.
@@ -192,7 +158,7 @@ def inner_jobs(
             for place, setting in enumerate(grid):
                 group = part * len(grid) + place if grouped else None
                 jobs.append(Job(setting, folds.train(fold), watch=folds.test(fold), group=group))
-                owners.append((part, folds.test(fold)))
+                owners.append((part, place))
     return jobs, owners
 
 
@@ -206,9 +172,10 @@ def fewer_inner_folds(counts: Sequence[int]) -> list[str]:
 # ---- seed --------------------------------------------------------------------------------------------------------------
 
 
-def _seed(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
+def _seed(run: _Run, settings: dict[str, Any]) -> Result:
     if run.data.task.kind == "regression":
         raise InputError("The seed protocol chooses by accuracy and so needs classes; use --protocol nested.")
+    cv = run.setup.question.cv
     folds, source = published_folds(run.setup.units, run.data.videos, cv)
     scores = np.full((len(run.data.targets), run.data.outputs), np.nan)
     choices = []
@@ -244,7 +211,7 @@ def _seed(run: _Run, cv: int, settings: dict[str, Any]) -> Result:
         "The published training augmentation cannot be cached; random --views at extraction come near it.",
     ]
     settings = {**settings, "group": kept_together(run.data, folds, range(cv))}
-    return build_result(run.data, run.setup.probe, folds, range(cv), scores, choices, settings, notes, None)
+    return build_result(run.data, folds, range(cv), scores, choices, settings, notes, None)
 
 
 # ---- one split -----------------------------------------------------------------------------------------------------------
@@ -258,11 +225,11 @@ def _split(run: _Run, split: str, settings: dict[str, Any]) -> Result:
             shares = tuple(int(part) for part in split.split("/"))
         except ValueError as error:
             raise InputError(f"--split {split!r} is neither 'official' nor shares such as 60/20/20.") from error
-        folds = holdout(run.setup.units, shares, run.setup.training.seed)
+        folds = holdout(run.setup.units, shares, run.setup.question.seed)
     train, validation, test = (folds.of == part for part in range(3))
     jobs = [Job(setting, train, watch=validation) for setting in run.grid]
     run.setup.say_how_long([jobs, [Job(run.grid[0], train, watch=test)]], f"{len(jobs)} probes")
-    collector = Collector(run.data, [(0, validation)] * len(jobs), len(jobs), run.epochs, 1, run.patience)
+    collector = Collector(run.data.targets, jobs, [(0, i) for i in range(len(jobs))], run.epochs, run.patience)
     run.setup.fit(jobs, collector.on_epoch)
     choice = choose(collector.losses[0], run.grid)
     scores = np.full((len(run.data.targets), run.data.outputs), np.nan)
@@ -278,6 +245,4 @@ def _split(run: _Run, split: str, settings: dict[str, Any]) -> Result:
     if split == "official":
         settings["group"] = kept_together(run.data, folds, range(3))
     final = (choice, arrays)
-    return build_result(
-        run.data, run.setup.probe, only, [0], scores, [choice], settings, notes, final, chosen_on=validation
-    )
+    return build_result(run.data, only, [0], scores, [choice], settings, notes, final, chosen_on=validation)

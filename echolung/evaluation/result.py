@@ -61,7 +61,6 @@ def is_optimistic(settings: dict[str, Any]) -> bool:
 
 def build_result(
     data: TaskData,
-    probe: str,
     folds: Folds,
     order: Sequence[int],
     outputs: np.ndarray,
@@ -75,7 +74,6 @@ def build_result(
 
     Args:
         data: the labelled videos.
-        probe: name of the kind.
         folds: which fold scores each video.
         order: the folds that score.
         outputs: [v, c] logits (or numbers) of the probe that scores each video.
@@ -92,8 +90,8 @@ def build_result(
     scored = np.isin(folds.of, order)
     if not np.isfinite(outputs[scored]).all():
         raise RunError(
-            f"The {probe} probe gave outputs that are not finite: its training diverged. Check the labels for extreme "
-            "values, or use another probe."
+            f"The {settings['probe']} probe gave outputs that are not finite: its training diverged. Check the labels for "
+            "extreme values, or use another probe."
         )
     scores = softmax(outputs[scored]) if classes else outputs[scored].astype(np.float32)
     truth = np.array(classes)[data.targets[scored]] if classes else data.targets[scored]
@@ -123,7 +121,7 @@ def build_result(
     if final is not None and final[1] is not None:
         learnt = int(folds.train(order[0]).sum()) if "split" in settings else len(data.targets)
         about = {**settings, "setting": dict(final[0].setting), "epoch": final[0].epoch, "videos": learnt}
-        fitted = Probe(probe, classes, final[1], about)
+        fitted = Probe(settings["probe"], classes, final[1], about)
     in_all = {unit: len(names) for unit, names in shared.items()}
     return Result(predictions, pd.DataFrame(table), chosen, fitted, data.task, settings, tuple(notes), in_all)
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from echolung.errors import RunError
-from echolung.evaluation.data import TaskData
+from echolung.probes import Job
 
 
 @dataclass(frozen=True)
@@ -19,64 +19,89 @@ class Choice:
     epoch: int
 
 
-class Collector:
-    """Adds up, for every part, setting and epoch, the loss of the videos that were held out.
+class HeldOut:
+    """The loss after each epoch of the videos that a setting's folds hold out, pooled as the folds come in.
 
     Args:
-        data: the videos and targets.
-        owners: for each job (part it chooses for, [v] videos held out); jobs come setting by setting within each.
-        settings: number of settings.
-        epochs: number of epochs.
-        parts: number of parts.
+        targets: [v] of all videos.
+        jobs: the setting's, one a fold; each watches the videos that it holds out.
+        epochs: length of training.
+    """
+
+    def __init__(self, targets: np.ndarray, jobs: Sequence[Job], epochs: int) -> None:
+        self.targets = targets
+        self.videos = sum(int(self._held(job).sum()) for job in jobs)
+        self.total, self.counted = np.zeros(epochs), np.zeros(epochs, np.int64)
+
+    def add(self, epoch: int, job: Job, output: Float32[np.ndarray, "v c"]) -> bool:
+        """Add a job's output after an epoch (from 1); return whether the outputs of all jobs are in."""
+        held = self._held(job)
+        self.total[epoch - 1] += losses(output[held], self.targets[held]).sum()
+        self.counted[epoch - 1] += held.sum()
+        return bool(self.counted[epoch - 1] == self.videos)
+
+    def _held(self, job: Job) -> Bool[np.ndarray, " v"]:
+        return np.ones(len(self.targets), bool) if job.watch is None else job.watch
+
+    @property
+    def mean(self) -> Float[np.ndarray, " epochs"]:
+        """Mean over all videos held out; NaN after epochs of which a job has not come in."""
+        return np.where(self.counted == self.videos, self.total / self.videos, np.nan)
+
+    def best(self) -> tuple[float, int]:
+        """Return the least mean and the first epoch that has it; inf if none is known and finite."""
+        known = np.where(np.isfinite(self.mean), self.mean, np.inf)
+        epoch = int(np.argmin(known))
+        return float(known[epoch]), epoch + 1
+
+    def has_stalled(self, epoch: int, patience: int) -> bool:
+        """Whether the least mean is `patience` epochs old. One that diverged, or is not wholly known, has not."""
+        known = self.mean[:epoch]
+        return not np.isnan(known).any() and epoch - 1 - int(np.argmin(known)) >= patience
+
+
+class Collector:
+    """Pools the held-out losses of jobs by what they are to choose: for every part, a setting and an epoch.
+
+    Args:
+        targets: [v] of all videos.
+        jobs: what is trained; each watches the videos that it holds out.
+        owners: for each job (part it chooses for, place of its setting).
+        epochs: length of training.
         patience: epochs without a lesser loss after which a setting is trained no further; None: to its end.
     """
 
     def __init__(
         self,
-        data: TaskData,
-        owners: Sequence[tuple[int, Bool[np.ndarray, " v"]]],
-        settings: int,
+        targets: np.ndarray,
+        jobs: Sequence[Job],
+        owners: Sequence[tuple[int, int]],
         epochs: int,
-        parts: int,
         patience: int | None = None,
     ) -> None:
-        self.data, self.owners, self.settings, self.patience = data, owners, settings, patience
-        self.totals = np.zeros((parts, settings, epochs))
-        self.counted = np.zeros((parts, settings, epochs), int)
-        self.held = np.zeros((parts, settings), int)
-        self.jobs: dict[tuple[int, int], list[int]] = {}
-        for job, (part, videos) in enumerate(owners):
-            self.held[part, job % settings] += videos.sum()
-            self.jobs.setdefault((part, job % settings), []).append(job)
+        self.jobs, self.owners, self.patience = jobs, owners, patience
+        folds: dict[tuple[int, int], list[Job]] = {}
+        for job, owner in zip(jobs, owners, strict=True):
+            folds.setdefault(owner, []).append(job)
+        self.held = {owner: HeldOut(targets, own, epochs) for owner, own in folds.items()}
 
-    def on_epoch(self, epoch: int, jobs: Sequence[int], outputs: Float32[np.ndarray, "p v c"]) -> list[int]:
+    def on_epoch(self, epoch: int, indices: Sequence[int], outputs: Float32[np.ndarray, "p v c"]) -> list[int]:
         """Take the outputs of some jobs after an epoch; return those that have stopped getting better."""
-        touched = set()
-        for job, output in zip(jobs, outputs, strict=True):
-            part, videos = self.owners[job]
-            cell = part, job % self.settings, epoch - 1
-            self.totals[cell] += losses(output[videos], self.data.targets[videos]).sum()
-            self.counted[cell] += videos.sum()
-            touched.add(cell[:2])
-        if self.patience is None:
-            return []
-        return [
-            job
-            for part, setting in touched
-            if self._has_stalled(part, setting, epoch)
-            for job in self.jobs[part, setting]
-        ]
-
-    def _has_stalled(self, part: int, setting: int, epoch: int) -> bool:
-        known = self.losses[part, setting, :epoch]
-        # Where memory parts the folds of a setting into several passes its loss is not known yet, and it goes on.
-        return not np.isnan(known).any() and epoch - 1 - int(np.argmin(known)) >= (self.patience or 0)
+        stalled = set()
+        for i, output in zip(indices, outputs, strict=True):
+            held = self.held[self.owners[i]]
+            # Where memory parts the folds of a setting into several passes not all are in yet, and it goes on.
+            whole = held.add(epoch, self.jobs[i], output)
+            if whole and self.patience is not None and held.has_stalled(epoch, self.patience):
+                stalled.add(self.owners[i])
+        return [i for i, owner in enumerate(self.owners) if owner in stalled] if stalled else []
 
     @property
     def losses(self) -> Float[np.ndarray, "parts settings epochs"]:
         """Mean loss over all videos held out in a part's inner folds, pooled; NaN where not all of them are known."""
-        whole = self.counted == self.held[:, :, None]
-        return np.where(whole, self.totals / self.held[:, :, None], np.nan)
+        parts = 1 + max(part for part, _ in self.held)
+        means = np.stack([self.held[owner].mean for owner in sorted(self.held)])
+        return means.reshape(parts, -1, means.shape[-1])
 
 
 def losses(outputs: Float32[np.ndarray, "v c"], targets: np.ndarray) -> Float[np.ndarray, " v"]:

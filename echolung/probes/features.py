@@ -131,15 +131,6 @@ class Features:
         finally:
             reader.shutdown(cancel_futures=True)
 
-    def batch(
-        self,
-        videos: Int[np.ndarray, " b"],
-        views: Int[np.ndarray, " b"] | None = None,
-        device: torch.device | str = "cpu",
-    ) -> Float[Tensor, "b n d"]:
-        """Return the tokens of some videos as float32: of the fixed view, or of one view each."""
-        return self._gather(videos, views, device).to(device).float()
-
     def select(self, videos: Int[np.ndarray, " k"]) -> "Features":
         """Return the features of some videos. Nothing is copied or read."""
         return replace(self, video_ids=tuple(self.video_ids[i] for i in videos), places=self._places[videos])

@@ -9,21 +9,34 @@ import numpy as np
 from echolung.evaluation import Result
 from echolung.evaluation.result import is_optimistic
 
+BLUE, GREY = "#1f5fa8", "#9aa3ad"
+"""What is shown, and what it is shown beside."""
 
-def confusion_matrix(result: Result, path: Path) -> None:
-    """Draw truth against prediction: counts as text, the share of each true class as shade."""
+
+def new_figure(width: float, height: float) -> Any:
+    """Return an empty figure, in inches, that needs no display."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib.figure import Figure
 
+    return Figure(figsize=(width, height), layout="constrained", dpi=160)
+
+
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a PNG that is the same for the same figure, whatever drew it."""
+    figure.savefig(path, metadata={"Software": None})
+
+
+def confusion_matrix(result: Result, path: Path) -> None:
+    """Draw truth against prediction: counts as text, the share of each true class as shade."""
     classes = result.task.classes
     truth = result.predictions["truth"].map({name: i for i, name in enumerate(classes)}).to_numpy()
     counts = np.zeros((len(classes), len(classes)), int)
     np.add.at(counts, (truth, result.scores.argmax(1)), 1)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
 
-    figure = Figure(figsize=(1.6 + 1.05 * len(classes), 1.7 + 0.95 * len(classes)), layout="constrained", dpi=160)
+    figure = new_figure(1.6 + 1.05 * len(classes), 1.7 + 0.95 * len(classes))
     axes = figure.subplots()
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for i, j in np.ndindex(counts.shape):
@@ -45,4 +58,4 @@ def confusion_matrix(result: Result, path: Path) -> None:
         f"by {settings['group']}",
         fontsize=10,
     )
-    figure.savefig(path, metadata={"Software": None})
+    save_figure(figure, path)

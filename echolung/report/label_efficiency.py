@@ -9,8 +9,8 @@ import numpy as np
 
 from echolung.cache import TokenStore
 from echolung.evaluation.label_efficiency import LabelEfficiency
+from echolung.report.figures import BLUE, GREY, new_figure, save_figure
 from echolung.report.record import RECORD_SCHEMA, new_folder, versions
-from echolung.report.study_figures import BLUE, GREY
 from echolung.settings import home, make_folder
 
 AXES = {"balanced_accuracy": "balanced accuracy", "mae": "mean absolute error"}
@@ -74,10 +74,6 @@ def _record(found: LabelEfficiency, store: TokenStore, seconds: float) -> dict[s
 
 def draw_curve(found: LabelEfficiency, path: Path) -> None:
     """Draw the main metric against the number of labelled patients: mean over draws, ± sd, each draw, and guessing."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter, NullLocator
 
     metric, settings = found.metric, found.settings
@@ -87,7 +83,7 @@ def draw_curve(found: LabelEfficiency, path: Path) -> None:
     sd = scale * table[f"{metric}_sd"].fillna(0).to_numpy()
     guess = scale * found.guess[metric]
 
-    figure = Figure(figsize=(6, 4), layout="constrained", dpi=160)
+    figure = new_figure(6.0, 4.0)
     axes = figure.subplots()
     axes.fill_between(x, y - sd, y + sd, color=BLUE, alpha=0.15, lw=0)
     axes.plot(draws["patients"], scale * draws[metric], "o", color=BLUE, ms=3, alpha=0.35, mew=0)
@@ -115,4 +111,4 @@ def draw_curve(found: LabelEfficiency, path: Path) -> None:
         f"{settings['dataset']} · {settings['task']}\n{settings['probe']}, nested, by {settings['group']}; {how}",
         fontsize=10,
     )
-    figure.savefig(path, metadata={"Software": None})
+    save_figure(figure, path)

@@ -7,21 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-BLUE, GREY = "#1f5fa8", "#9aa3ad"
-
-
-def _figure(width: float, height: float) -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained", dpi=160)
+from echolung.report.figures import BLUE, GREY, new_figure, save_figure
 
 
 def draw_history(table: pd.DataFrame, title: str, loss: str, path: Path) -> None:
     """Draw each trial's value, and the best so far of every study, in the order of trials."""
-    figure = _figure(7.0, 3.8)
+    figure = new_figure(7.0, 3.8)
     axes = figure.subplots()
     finite = table[np.isfinite(table["value"])]
     complete = finite[finite["state"] == "complete"]
@@ -53,14 +44,14 @@ def draw_history(table: pd.DataFrame, title: str, loss: str, path: Path) -> None
     axes.set_ylabel(loss)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(title, fontsize=10)
-    figure.savefig(path, metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def draw_importance(weights: Mapping[str, Mapping[str, float]], title: str, path: Path) -> None:
     """Draw each hyper-parameter's mean share of importance over the studies, and the share in each as a dot."""
     table = pd.DataFrame(weights)  # hyper-parameter × study
     table = table.loc[table.mean(axis=1).sort_values().index]
-    figure = _figure(6.0, 1.3 + 0.38 * len(table))
+    figure = new_figure(6.0, 1.3 + 0.38 * len(table))
     axes = figure.subplots()
     places = np.arange(len(table))
     axes.barh(places, table.mean(axis=1), color="#bcd2ea", height=0.62)
@@ -77,7 +68,7 @@ def draw_importance(weights: Mapping[str, Mapping[str, float]], title: str, path
     axes.tick_params(axis="y", length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.set_title(title, fontsize=10)
-    figure.savefig(path, metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def draw_parallel(
@@ -85,7 +76,7 @@ def draw_parallel(
 ) -> None:
     """Draw every finished trial of one study as a line over its hyper-parameters; the better, the darker and on top."""
     names = list(space)
-    figure = _figure(1.6 + 1.45 * (len(names) + 1), 4.2)
+    figure = new_figure(1.6 + 1.45 * (len(names) + 1), 4.2)
     axes = figure.subplots()
     ordered = table.sort_values("value", ascending=False)
     values = ordered["value"].to_numpy(float)
@@ -104,15 +95,7 @@ def draw_parallel(
         axes.axvline(place, color="#444444", lw=0.8, zorder=3)
         ticks = _ticks(space[name]) if name in space else {0.0: f"{low:.3g}", 1.0: f"{high:.3g}"}
         for height, text in ticks.items():
-            axes.text(
-                place + 0.04,
-                height,
-                text,
-                fontsize=7,
-                va="center",
-                zorder=4,
-                bbox=box,
-            )
+            axes.text(place + 0.04, height, text, fontsize=7, va="center", zorder=4, bbox=box)
     axes.set_xticks(range(len(names) + 1), [*names, loss])
     axes.set_xlim(-0.1, len(names) + 0.3)
     axes.set_ylim(-0.05, 1.07)
@@ -120,7 +103,7 @@ def draw_parallel(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(f"{title}\n{len(table)} finished trials on all data, the best in red", fontsize=10)
-    figure.savefig(path, metadata={"Software": None})
+    save_figure(figure, path)
 
 
 def _heights(column: "pd.Series[Any]", field: Mapping[str, Any]) -> np.ndarray:

@@ -253,10 +253,10 @@ def test_the_table_fits_eighty_columns(
 ) -> None:
     from rich.console import Console
 
-    from echolung.cli import probe
+    from echolung.cli import probe_table
 
     monkeypatch.setenv("ECHOLUNG_HOME", str(extracted))
-    monkeypatch.setattr(probe, "out", lambda: Console(width=80))
+    monkeypatch.setattr(probe_table, "out", lambda: Console(width=80))
     code, out, err = shell("probe --cv 3")
     assert code == 0, err
     assert "…" not in out

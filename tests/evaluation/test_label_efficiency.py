@@ -1,16 +1,14 @@
-"""Shares of the patients: who is drawn, that all of them is the plain protocol, that a share is what it would be alone."""
-
-from itertools import pairwise
+"""Learning from shares of the patients: that all of them is the plain protocol, that a share is what it would be alone."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from echolung.errors import InputError
 from echolung.evaluation import cross_validate
-from echolung.evaluation.label_efficiency import draw_order, draw_subsets, label_efficiency
+from echolung.evaluation.label_efficiency import label_efficiency
 from echolung.evaluation.splits import Units, nested_folds
+from echolung.evaluation.subsets import draw_subsets
 from echolung.evaluation.summary import summarise
 from echolung.probes import PROBES, Job, Training, load_features
 
@@ -20,60 +18,6 @@ def store(write_classes):
     return write_classes(36)
 
 
-def units_of(store, task="label"):
-    videos = store.snapshot.videos
-    patients = videos["patient"].to_numpy()
-    if task == "number":
-        return Units.of(videos["number"].to_numpy(np.float32), patients, "patient")
-    classes = tuple(sorted(set(videos["label"])))
-    return Units.of(np.array([classes.index(label) for label in videos["label"]]), patients, "patient", classes)
-
-
-def drawn(units, fractions, seeds=3, seed=0, cv=3):
-    outer, inner = nested_folds(units, cv, seed)
-    return outer, draw_subsets(units, outer, inner, fractions, seeds, seed)
-
-
-# ---- who is drawn ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("task", ["label", "number"])
-def test_subsets_are_whole_patients_of_the_training_part_and_nested(store, task):
-    units = units_of(store, task)
-    fractions = (0.1, 0.4, 0.7, 1.0)
-    outer, subsets = drawn(units, fractions)
-    of = {(s.fraction, s.seed, s.fold): s.chosen for s in subsets}
-    assert len(of) == len(subsets) == 3 * 3 * 3 + 3
-    for subset in subsets:
-        assert not (subset.chosen & outer.test(subset.fold)).any()
-        assert not set(units.groups[subset.chosen]) & set(units.groups[~subset.chosen])
-        for fold in range(subset.inner.count):
-            train, test = subset.inner.train(fold), subset.inner.test(fold)
-            assert not set(units.groups[train]) & set(units.groups[test])
-            assert not units.classes or set(units.strata[train]) == set(units.strata)
-    for (small, large), draw, fold in ((p, d, f) for p in pairwise(fractions) for d in range(3) for f in range(3)):
-        bigger = of[large, draw if large < 1 else 0, fold]
-        assert (of[small, draw, fold] <= bigger).all() and of[small, draw, fold].sum() < bigger.sum()
-    for fold in range(3):
-        assert (of[1.0, 0, fold] == outer.train(fold)).all()
-        assert any((of[0.4, 0, fold] != of[0.4, d, fold]).any() for d in (1, 2)), "draws differ"
-
-
-def test_a_share_is_that_share_of_every_class():
-    strata = np.repeat([0, 1, 2], [60, 30, 10])
-    units = Units(strata, np.arange(100).astype(str), "patient", ("a", "b", "c"))
-    for seed in range(20):
-        order = draw_order(units, np.random.default_rng(seed)).astype(int)
-        assert sorted(order) == list(range(100))
-        for n in (20, 30, 50, 80):
-            shares = np.bincount(strata[order[:n]], minlength=3) - n * np.array([0.6, 0.3, 0.1])
-            assert np.abs(shares).max() <= 2
-        assert (np.bincount(strata[order[:6]]) == 2).all(), "two of every class come first"
-    drawn_ = [set(draw_order(units, np.random.default_rng(s))[:50]) for s in range(200)]
-    often = np.array([sum(str(i) in d for d in drawn_) for i in range(100)]) / 200
-    assert np.abs(often - 0.5).max() < 0.16, "no patient is preferred"
-
-
 def test_a_share_too_small_is_raised_and_said(store):
     found = label_efficiency(store, fractions=(0.01, 0.05, 0.5), seeds=2, probe="knn", cv=3)
     assert found.settings["label_fractions"] == [0.05, 0.5, 1.0]
@@ -81,9 +25,6 @@ def test_a_share_too_small_is_raised_and_said(store):
     assert (few["patients"] == 6).all() and (few["inner_folds"] == 2).all()
     assert "The share 0.01 comes to the same patients as 0.05, and is left out." in found.notes
     assert any(note.startswith("A share of 0.05 would be 1.2 patients; 6.0 are learnt from") for note in found.notes)
-
-
-# ---- what they learn ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("probe", ["linear", "logistic", "knn"])
@@ -107,8 +48,11 @@ def test_all_patients_are_the_plain_protocol(store, probe):
 
 def test_a_share_chooses_and_predicts_by_its_own_patients_only(store):
     found = label_efficiency(store, fractions=(0.4,), seeds=2, probe="knn", cv=3)
-    units, kind = units_of(store), PROBES["knn"]
-    outer, subsets = drawn(units, (0.4,), 2)
+    videos, kind = store.snapshot.videos, PROBES["knn"]
+    classes = ("class0", "class1", "class2")
+    units = Units(videos["label"].map(classes.index).to_numpy(), videos["patient"].to_numpy(), "patient", classes)
+    outer, inner = nested_folds(units, 3, 0)
+    subsets = draw_subsets(units, outer, inner, (0.4,), 2, 0)
     features = load_features(store, pooled=True)
     for subset in subsets:
         row = found.table.query(f"fraction == 0.4 and seed == {subset.seed} and fold == {subset.fold}").iloc[0]
@@ -150,19 +94,3 @@ def test_numbers(store):
     plain = summarise(cross_validate(store, "number", probe="knn", cv=3))
     assert found.metric == "mae" and found.by_fraction().loc[1.0, "mae"] == pytest.approx(plain.mean["mae"])
     assert found.intervals[1.0] == pytest.approx(plain.interval["mae"], rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("fractions", "seeds", "message"),
-    [
-        ((0.0,), 5, "--label-fractions 0: a share of the patients is above 0 and at most 1"),
-        ((1.5,), 5, "--label-fractions 1.5: a share"),
-        ((float("nan"),), 5, "--label-fractions nan: a share"),
-        ((0.5, 0.5), 5, "name each share once"),
-        ((), 5, "is empty"),
-        ((0.5,), 101, "--label-seeds 101 must be 1 to 100"),
-    ],
-)
-def test_shares_that_make_no_sense(store, fractions, seeds, message):
-    with pytest.raises(InputError, match=message):
-        label_efficiency(store, fractions=fractions, seeds=seeds)

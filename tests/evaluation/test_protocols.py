@@ -204,6 +204,11 @@ def test_numbers(store, probe):
         cross_validate(store, "number", protocol="seed")
 
 
+def test_what_nobody_can_ask_is_a_type_error(store):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'prob'"):
+        cross_validate(store, prob="linear")
+
+
 def test_a_probe_that_diverges_is_an_error_not_a_missing_video(store, monkeypatch):
     kind = PROBES["linear"]
 

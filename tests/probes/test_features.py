@@ -23,6 +23,11 @@ def store_of(write_store, unreadable=()):
     return values, write_store(values, videos, {"label": Task("classification", "label", ("x", "y"))}, unreadable)
 
 
+def batch_of(features, *videos, views=None):
+    (tokens,) = features.batches([(np.array(videos), None if views is None else np.array(views))])
+    return tokens
+
+
 def test_pooled_and_full_tokens_agree_and_keep_the_stores_order(write_store):
     values, store = store_of(write_store)
     full, pooled = load_features(store, pooled=False), load_features(store, pooled=True)
@@ -49,10 +54,10 @@ def test_rows_in_any_order_make_the_same_videos(write_store, monkeypatch):
 def test_batches_are_of_the_fixed_view_or_of_one_view_each(write_store):
     _, store = store_of(write_store)
     features = load_features(store, pooled=True)
-    batch = features.batch(np.array([4, 0]))
+    batch = batch_of(features, 4, 0)
     assert batch.dtype == torch.float32
     np.testing.assert_array_equal(batch, features.values[[4, 0], 0])
-    np.testing.assert_array_equal(features.batch(np.array([4, 0]), np.array([1, 0])), features.values[[4, 0], [1, 0]])
+    np.testing.assert_array_equal(batch_of(features, 4, 0, views=[1, 0]), features.values[[4, 0], [1, 0]])
     chosen = features.select(np.array([3, 1]))
     assert chosen.video_ids == ("Z", "v10")
     np.testing.assert_array_equal(chosen.values, features.values[[3, 1]])
@@ -98,7 +103,7 @@ def test_late_fusion_cuts_tokens_where_segments_meet(write_store):
     assert (late.segments, late.n, late.pooled) == (3, 12, False)
     assert (early.segments, early.n, early.pooled) == (1, 12, False)
     np.testing.assert_array_equal(late.values, early.values)
-    batch = late.batch(np.array([2, 4])).unflatten(1, (late.segments, -1))
+    batch = batch_of(late, 2, 4).unflatten(1, (late.segments, -1))
     np.testing.assert_allclose(batch, values[[2, 4], 0], atol=2e-3)
 
 
@@ -153,7 +158,6 @@ def test_streamed_batches_are_those_from_memory_bit_for_bit(wide, data):
         assert one.dtype == other.dtype == torch.float16
         np.testing.assert_array_equal(other.numpy().view(np.uint16), one.numpy().view(np.uint16))
         np.testing.assert_array_equal(one, whole.values[drawn, 0 if seen is None else seen])
-        torch.testing.assert_close(part.batch(drawn, seen), one.float(), rtol=0, atol=0)
     assert not readers()
 
 
@@ -220,9 +224,9 @@ def test_selecting_reads_nothing(wide, monkeypatch):
         late = part.select(np.array([15, 0, 9, 4])).select(np.array([3, 0, 1]))
         within = part.select(np.array([4, 0]))
         np.testing.assert_array_equal(within.values, whole.values[[4, 0]])
-        np.testing.assert_array_equal(within.batch(np.array([1])), whole.values[[0], 0])
+        np.testing.assert_array_equal(batch_of(within, 1), whole.values[[0], 0])
     assert late.video_ids == tuple(whole.video_ids[i] for i in (4, 15, 0))
-    np.testing.assert_array_equal(late.batch(np.array([0, 1, 2])), whole.values[[4, 15, 0], 0])
+    np.testing.assert_array_equal(batch_of(late, 0, 1), whole.values[[4, 15], 0])
 
 
 @pytest.mark.parametrize("harm", ["flipped", "missing"])

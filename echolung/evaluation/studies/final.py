@@ -56,7 +56,7 @@ def refit(problem: Problem, choices: Mapping[str, Choice], about: dict[str, Any]
         notes += fewer_inner_folds(problem.settings["inner_folds"])
     settings = {**problem.settings, "study": about}
     final = (choices["all"], arrays)
-    return build_result(data, problem.setup.probe, outer, range(outer.count), scores, picks, settings, notes, final)
+    return build_result(data, outer, range(outer.count), scores, picks, settings, notes, final)
 
 
 def _optimistic(about: Mapping[str, Any], folds: int) -> str:

@@ -1,7 +1,6 @@
 """The Optuna studies of a problem: made, or gone on with if they are about the same."""
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import optuna
@@ -17,7 +16,7 @@ ATTRIBUTE = "echolung"
 
 
 def open_studies(
-    storage: Storage, name: str, problem: Problem, resume: bool, tell: Callable[[str], None], sampler: str, pruner: str
+    storage: Storage, name: str, problem: Problem, resume: bool, sampler: str, pruner: str
 ) -> dict[str, optuna.Study]:
     """Return the study of each part, made or gone on with.
 
@@ -31,7 +30,7 @@ def open_studies(
     studies = {}
     for number, part in enumerate(problem.parts):
         kinds = (
-            make_sampler(sampler, problem.setup.training.seed, number, worker),
+            make_sampler(sampler, problem.setup.question.seed, number, worker),
             make_pruner(pruner, problem.setup.training.epochs),
         )
         label = f"{name}/{part.name}"
@@ -46,13 +45,13 @@ def open_studies(
                 ) from error
             if worker == 0:
                 worker = uuid.uuid4().int
-                kinds = make_sampler(sampler, problem.setup.training.seed, number, worker), kinds[1]
+                kinds = make_sampler(sampler, problem.setup.question.seed, number, worker), kinds[1]
             study = optuna.load_study(storage=storage.optuna, study_name=label, sampler=kinds[0], pruner=kinds[1])
             _same(study, problem, name)
         first = False
         studies[part.name] = study
     if worker:
-        tell(f"Going on with the study {name}.")
+        problem.setup.question.tell(f"Going on with the study {name}.")
     return studies
 
 

@@ -1,7 +1,7 @@
 """What a study is about: the videos, the folds of each part, the space that is searched."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy as np
 from optuna.distributions import CategoricalDistribution
 
 from echolung.cache import TokenStore
-from echolung.datasets.manifest import Manifest
 from echolung.evaluation.data import manifest_of
+from echolung.evaluation.question import Question
 from echolung.evaluation.setup import Setup, set_up
 from echolung.evaluation.splits import Folds, nested_folds
 from echolung.evaluation.studies.search import Space, describe, search_space
@@ -87,39 +87,21 @@ class Problem:
         }
 
 
-def pose(
-    store: TokenStore,
-    task: str | None,
-    manifest: Manifest | None,
-    *,
-    probe: str,
-    cv: int,
-    group: str | None,
-    flat: bool,
-    fixed: Mapping[str, Any],
-    ranges: Mapping[str, tuple[float, float]],
-    epochs: int | None,
-    batch: int,
-    seed: int,
-    device: str,
-    memory: float,
-    precision: str,
-    fusion: str,
-    tell: Callable[[str], None],
-) -> Problem:
-    """Return the problem; the arguments are those of `run_study`.
+def pose(store: TokenStore, question: Question, ranges: Mapping[str, tuple[float, float]], *, flat: bool) -> Problem:
+    """Return the problem that a question poses; `ranges` and `flat` are those of `run_study`.
 
     Raises:
         InputError: no such task, probe, hyper-parameter or group; more folds than patients.
     """
-    kind = find_kind(probe)
-    several = {name: values for name, values in fixed.items() if isinstance(values, list | tuple)}
+    probe, kind = question.probe, find_kind(question.probe)
+    several = {name: values for name, values in question.hyper.items() if isinstance(values, list | tuple)}
     choices = {
         name: [kind.hyper[name].read(name, v) for v in values] for name, values in several.items() if name in kind.hyper
     }
-    fixed = read_setting(probe, kind.hyper, {name: choices.get(name, [value])[0] for name, value in fixed.items()})
+    one_each = {name: choices.get(name, [value])[0] for name, value in question.hyper.items()}
+    fixed = read_setting(probe, kind.hyper, one_each)
     fixed = {name: value for name, value in fixed.items() if name not in several}
-    _, asked = (manifest or manifest_of(store.snapshot)).task(task)
+    _, asked = (question.manifest or manifest_of(store.snapshot)).task(question.task)
     numbers = asked.kind == "regression"
     coral = fixed.get("loss") == "coral"  # which has no labels to smooth
     hyper = {
@@ -129,32 +111,18 @@ def pose(
     }
     space = search_space(probe, hyper, fixed, ranges, choices)
     longest = _longest(space, fixed)
-    setup = set_up(
-        store,
-        task,
-        manifest,
-        probe=probe,
-        settings=[{**fixed, **({"depth": 2} if "depth" in space else {}), **({"epochs": longest} if longest else {})}],
-        group=group,
-        epochs=epochs,
-        batch=batch,
-        seed=seed,
-        device=device,
-        memory=memory,
-        precision=precision,
-        fusion=fusion,
-        tell=tell,
-    )
+    costliest = {**fixed, **({"depth": 2} if "depth" in space else {}), **({"epochs": longest} if longest else {})}
+    setup = set_up(store, question, [costliest])
     setup = replace(setup, training=replace(setup.training, videos=np.ones(len(setup.features), bool)))
-    outer, inner = nested_folds(setup.units, cv, seed)
-    names = [*(f"fold-{i}" for i in range(cv)), "all"]
+    outer, inner = nested_folds(setup.units, question.cv, question.seed)
+    names = [*(f"fold-{i}" for i in range(question.cv)), "all"]
     parts = [Part("all", outer)] if flat else [Part(n, f) for n, f in zip(names, inner, strict=True)]
     settings = {
         **setup.settings,
         "store": store.group.attrs["key_digest"],
         "hyper": dict(fixed),
         "protocol": "flat" if flat else "nested",
-        "folds": cv,
+        "folds": question.cv,
         "inner_folds": sorted({part.folds.count for part in parts}),
     }
     return Problem(setup, outer, tuple(parts), fixed, space, settings)

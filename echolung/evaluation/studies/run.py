@@ -15,14 +15,15 @@ from optuna.trial import FrozenTrial, TrialState
 from echolung.cache import TokenStore
 from echolung.datasets.manifest import Manifest
 from echolung.errors import InputError, RunError
+from echolung.evaluation.question import Question
 from echolung.evaluation.result import Result
-from echolung.evaluation.selection import Choice
+from echolung.evaluation.selection import Choice, HeldOut
 from echolung.evaluation.studies import leases
 from echolung.evaluation.studies.final import choose_best, refit
 from echolung.evaluation.studies.leases import FINISHED, Leases
 from echolung.evaluation.studies.opening import open_studies
 from echolung.evaluation.studies.problem import Problem, pose
-from echolung.evaluation.studies.rounds import Entry, Losses, Round
+from echolung.evaluation.studies.rounds import Entry, Round
 from echolung.evaluation.studies.search import describe, suggest_all
 from echolung.evaluation.studies.storage import LOST, Storage, open_storage, quiet
 
@@ -60,30 +61,19 @@ def run_study(
     task: str | None = None,
     manifest: Manifest | None = None,
     *,
-    probe: str = "linear",
     trials: int = 200,
     timeout: float | None = None,
     ask: int = 10,
-    cv: int = 5,
-    group: str | None = None,
     sampler: str = "tpe",
     pruner: str = "median",
     storage: str | None = None,
     name: str | None = None,
     resume: bool = False,
     flat: bool = False,
-    epochs: int | None = None,
-    batch: int = 16,
-    seed: int = 0,
-    device: str = "cpu",
-    memory: float = 4e9,
-    precision: str = "float32",
-    fusion: str = "early",
-    fixed: Mapping[str, Any] | None = None,
     ranges: Mapping[str, tuple[float, float]] | None = None,
     lease: float = 60.0,
-    tell: Callable[[str], None] = lambda text: None,
     progress: Callable[[Progress], None] = lambda progress: None,
+    **asked: Any,
 ) -> StudyResult:
     """Search a probe's hyper-parameters, and return out-of-fold predictions by what was chosen.
 
@@ -93,32 +83,21 @@ def run_study(
 
     Args:
         store: the tokens.
-        task: name of the task; None: the dataset's first.
-        manifest: another table for the same videos; None: the store's own.
-        probe: a name in `PROBES`.
+        task: as in `Question`.
+        manifest: as in `Question`.
         trials: how many each part's study has in the end, by all workers together.
         timeout: seconds after which no round is begun; None: no limit.
         ask: trials that each study is asked for in a round.
-        cv: number of outer folds.
-        group: "patient", "source" or "video"; None: patients where known.
         sampler: name of a class in optuna.samplers.
         pruner: name of a class in optuna.pruners, or "none".
         storage: path of a journal file, or a URL of a database; None: a journal under `ECHOLUNG_HOME/studies`.
         name: of the study; None: the task, the probe and the time.
         resume: go on with the study of this name where there is one.
         flat: one study whose value and whose reported score come from the same folds: optimistic.
-        epochs: length of training; None: the kind's.
-        batch: videos a step.
-        seed: of folds, initial parameters, batches and sampler.
-        device: where probes are trained.
-        memory: bytes that tokens and one bank of probes may take together.
-        precision: "float32" or "bfloat16", of the products over tokens.
-        fusion: "early" joins a video's segments along the token axis, "late" averages the outputs of each.
-        fixed: hyper-parameters held at one value, or (a list) chosen from several.
         ranges: name -> (low, high) to search in the place of the probe's own.
         lease: seconds without a sign of life after which a worker's trials are taken up by others.
-        tell: is told what a person should know on the way.
         progress: is called before the first round and after every one.
+        asked: the other fields of `Question`, such as probe="mlp".
 
     Raises:
         InputError: bad arguments, a storage that cannot be reached, a name that is taken, or a study of something else.
@@ -131,18 +110,15 @@ def run_study(
         raise InputError("--resume goes on with a study of a certain name: say which with --name.")
     if name is not None and not re.fullmatch(r"[\w.-]+", name):
         raise InputError(f"--name {name!r} may have letters, digits, dots, dashes and underscores only.")
-    problem = pose(
-        store, task, manifest, probe=probe, cv=cv, group=group, flat=flat, fixed=fixed or {}, ranges=ranges or {},
-        epochs=epochs, batch=batch, seed=seed, device=device, memory=memory, precision=precision,
-        fusion=fusion, tell=tell,
-    )  # fmt: skip
-    name = name or f"{problem.setup.data.name}-{probe}-{datetime.now():%Y%m%d-%H%M%S}"
+    question = Question(task, manifest, **asked)
+    problem = pose(store, question, ranges or {}, flat=flat)
+    name = name or f"{problem.setup.data.name}-{question.probe}-{datetime.now():%Y%m%d-%H%M%S}"
     deadline = None if timeout is None else time.monotonic() + timeout
     strategy = {"sampler": sampler, "pruner": pruner}
     with quiet(), closing(open_storage(storage, name, lease)) as opened:
         try:
-            studies = open_studies(opened, name, problem, resume, tell, **strategy)
-            _search(problem, opened, studies, trials, ask, deadline, tell, progress)
+            studies = open_studies(opened, name, problem, resume, **strategy)
+            _search(problem, opened, studies, trials, ask, deadline, progress)
             known = {part: study.get_trials() for part, study in studies.items()}
         except LOST as error:
             raise RunError(
@@ -164,7 +140,6 @@ def _search(
     trials: int,
     ask: int,
     deadline: float | None,
-    tell: Callable[[str], None],
     progress: Callable[[Progress], None],
 ) -> None:
     """Run rounds until every study has its trials, or until the deadline; wait for what others still train."""
@@ -177,7 +152,9 @@ def _search(
             if entries := _ask(problem, storage, studies, trials, ask, mine):
                 this = Round(problem, storage, mine, entries)
                 if not worked:
-                    _say_how_long(problem, this, trials * len(studies) / len(entries), tell)
+                    rounds = _left(studies, trials) / len(entries)
+                    what = f"{len(this.jobs)} probes a round, {rounds:.0f} rounds (less with pruning or more workers)"
+                    problem.setup.say_how_long([this.jobs], what, rounds)
                 _train(this)
             elif all(_finished(study) >= trials for study in studies.values()):
                 return
@@ -185,9 +162,8 @@ def _search(
                 time.sleep(min(1.0, storage.lease / 4))
             worked = True
             progress(_progress(studies, trials))
-    left = sum(max(0, trials - _finished(study)) for study in studies.values())
-    if left:
-        tell(
+    if left := _left(studies, trials):
+        problem.setup.question.tell(
             f"Stopped after {time.monotonic() - began:.0f} s, with {left} of {trials * len(studies)} trials not finished."
         )
 
@@ -207,7 +183,7 @@ def _ask(
     problem: Problem, storage: Storage, studies: Mapping[str, optuna.Study], trials: int, ask: int, mine: Leases
 ) -> list[Entry]:
     """Ask each study for a batch of trials, no more than it still needs."""
-    entries = []
+    entries: list[Entry] = []
     for part in problem.parts:
         study = studies[part.name]
         places = min(ask, leases.open_places(study.get_trials(deepcopy=False), trials))
@@ -223,7 +199,9 @@ def _ask(
                 trial.set_user_attr("surplus", True)
                 leases.fail(study, trial.number)
             else:
-                entries.append(Entry(study, trial, part, Losses.of(part, problem.setup.training.epochs)))
+                jobs = problem.jobs(part, trial.params, group=len(entries))
+                held = HeldOut(problem.setup.data.targets, jobs, problem.setup.training.epochs)
+                entries.append(Entry(study, trial, jobs, held))
     return entries
 
 
@@ -238,18 +216,19 @@ def _finished(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=FINISHED))
 
 
+def _left(studies: Mapping[str, optuna.Study], trials: int) -> int:
+    """Return how many trials of all studies are not finished, by whomever."""
+    return sum(max(0, trials - _finished(study)) for study in studies.values())
+
+
 def _progress(studies: Mapping[str, optuna.Study], trials: int) -> Progress:
     complete = studies["all"].get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     best = min((trial.value for trial in complete if trial.value is not None), default=float("inf"))
-    return Progress(sum(min(trials, _finished(s)) for s in studies.values()), trials * len(studies), best)
+    total = trials * len(studies)
+    return Progress(total - _left(studies, trials), total, best)
 
 
 def _told(known: Mapping[str, Sequence[FrozenTrial]]) -> dict[str, int]:
     """Return the number of trials in each state that counts."""
     states = [trial.state for trials in known.values() for trial in trials]
     return {state.name.lower(): states.count(state) for state in FINISHED}
-
-
-def _say_how_long(problem: Problem, this: Round, rounds: float, tell: Callable[[str], None]) -> None:
-    what = f"{len(this.jobs)} probes a round, {rounds:.0f} rounds (less with pruning or more workers)"
-    problem.setup.say_how_long([this.jobs], what, rounds)

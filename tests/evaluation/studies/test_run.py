@@ -13,7 +13,6 @@ from echolung.evaluation.data import manifest_of
 from echolung.evaluation.selection import losses
 from echolung.evaluation.splits import Units, nested_folds
 from echolung.evaluation.studies import objective, run_study
-from echolung.evaluation.studies.rounds import Losses
 from echolung.evaluation.summary import summarise
 from echolung.probes import PROBES, Job, Training, load_features
 from echolung.probes.hyper import Number
@@ -166,14 +165,6 @@ def test_a_trial_that_diverges_is_never_chosen(store, monkeypatch):
         run_study(store, probe="fake", cv=3, trials=3, name="hopeless")
 
 
-def test_losses_count_only_epochs_that_all_folds_have_reached():
-    known = Losses(np.zeros(3), np.zeros(3, np.int64), videos=4, count=2)
-    assert [known.add(1, 4.0), known.add(1, 4.0), known.add(2, 1.0)] == [False, True, False]
-    assert known.best() == (2.0, 1)
-    assert known.add(2, np.nan) and known.best() == (2.0, 1)
-    assert Losses(np.zeros(3), np.zeros(3, np.int64), videos=4, count=2).best() == (np.inf, 1)
-
-
 def test_a_choice_at_the_edge_is_said(store, monkeypatch):
     Fake(monkeypatch, lambda x, epoch: x)
     arguments = {"probe": "fake", "cv": 3, "trials": 20, "sampler": "qmc"}
@@ -193,6 +184,18 @@ def test_a_time_limit_ends_the_study_after_a_round(store, monkeypatch):
     assert "392 of 400 trials not finished" in said[-1]
     more = run_study(store, probe="fake", cv=3, trials=3, name="short", resume=True)
     assert len(more.trials["all"]) == 3 and more.trials["all"][0].params == done.trials["all"][0].params
+
+
+def test_the_time_told_is_that_of_the_trials_that_are_missing(store, monkeypatch):
+    Fake(monkeypatch, lambda x, epoch: x)
+    monkeypatch.setitem(PROBES, "fake", replace(PROBES["fake"], estimate=lambda *rest: 100.0))
+    said = []
+    arguments = {"probe": "fake", "cv": 3, "ask": 3, "name": "told", "tell": said.append}
+    run_study(store, **arguments, trials=9)
+    run_study(store, **arguments, trials=15, resume=True)
+    first, again = (text for text in said if "rounds" in text)
+    assert "3 rounds" in first and "5.0 minutes" in first
+    assert "2 rounds" in again and "3.3 minutes" in again
 
 
 def test_an_interrupted_round_is_handed_on(store, monkeypatch):
@@ -225,7 +228,7 @@ def test_an_objective_for_a_study_of_ones_own(store, found):
     study = optuna.create_study(
         sampler=optuna.samplers.RandomSampler(seed=0), pruner=optuna.pruners.MedianPruner(n_startup_trials=2)
     )
-    study.optimize(objective(store, cv=3, epochs=6, outer=1, fixed={"dropout": 0.1}), n_trials=12)
+    study.optimize(objective(store, cv=3, epochs=6, outer=1, hyper={"dropout": 0.1}), n_trials=12)
     assert set(study.best_params) == {"lr", "weight_decay", "label_smoothing", "class_weights"}
     assert 1 <= study.best_trial.user_attrs["epoch"] <= 6
     assert any(trial.state == TrialState.PRUNED for trial in study.trials)
@@ -242,7 +245,7 @@ def test_a_study_of_something_else_does_not_go_on(store, found, tmp_path):
     with pytest.raises(InputError, match="say which with --name"):
         go_on(name=None)
     for changes, difference in (
-        ({"fixed": {"dropout": 0.1}}, "its fixed was dropout absent and is now dropout 0.1"),
+        ({"hyper": {"dropout": 0.1}}, "its fixed was dropout absent and is now dropout 0.1"),
         ({"ranges": {"lr": (1e-6, 1e-1)}}, "its space was lr .*1e-05.* and is now lr .*1e-06"),
         ({"probe": "mlp"}, "its probe was linear and is now mlp"),
         ({"task": "number"}, "its task was label and is now number"),
@@ -268,10 +271,10 @@ def test_bad_arguments(store):
         ({"probe": "linaer"}, "Did you mean 'linear'"),
         ({"trials": 0}, "above 0"),
         ({"name": "../mine"}, "letters, digits"),
-        ({"fixed": {"droput": 0.1}}, "Did you mean 'dropout'"),
+        ({"hyper": {"droput": 0.1}}, "Did you mean 'dropout'"),
         ({"ranges": {"lr": (1.0, 0.1)}}, "must rise"),
         ({"ranges": {"class_weights": (0.0, 1.0)}}, "no number 'class_weights' to search"),
-        ({"probe": "knn", "fixed": {"k": 3}}, "nothing left to search"),
+        ({"probe": "knn", "hyper": {"k": 3}}, "nothing left to search"),
         ({"cv": 40}, "--cv"),
     ):
         with pytest.raises(InputError, match=text):
@@ -280,6 +283,6 @@ def test_bad_arguments(store):
 
 def test_several_values_are_chosen_from(store):
     done = run_study(
-        store, cv=3, epochs=3, trials=6, sampler="random", fixed={"dropout": ["0.1", "0.3"]}, pruner="none"
+        store, cv=3, epochs=3, trials=6, sampler="random", hyper={"dropout": ["0.1", "0.3"]}, pruner="none"
     )
     assert {trial.params["dropout"] for trial in done.trials["all"]} == {0.1, 0.3}

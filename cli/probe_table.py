@@ -1,0 +1,156 @@
+"""The table of `echolung probe`: a line a fold, and what belongs beside every number."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from echolung.cli.console import out
+
+if TYPE_CHECKING:
+    from echolung.cache import TokenStore
+    from echolung.evaluation import Result
+    from echolung.evaluation.summary import Summary
+
+PER_CENT = ("accuracy", "balanced_accuracy")
+
+HEADS = {
+    "accuracy": "accuracy %",
+    "balanced_accuracy": "bal. acc. %",
+    "auroc": "AUROC",
+    "qwk": "weighted kappa",
+    "score_mae": "MAE of score",
+    "mae": "MAE",
+    "rmse": "RMSE",
+    "r2": "R²",
+}
+
+WIDE, LONGEST = 105, 24
+"""Columns from which the table has room for the chosen settings, where these take so many at most."""
+
+
+def show(
+    result: "Result", summary: "Summary", store: "TokenStore", seconds: float, twin: "Summary | None" = None
+) -> None:
+    """Print the table of folds and what belongs beside every number."""
+    from rich.markup import escape
+
+    from echolung.evaluation.result import is_optimistic
+
+    settings = result.settings
+    console = out()
+    optimistic = " [bold red](optimistic)[/]" if is_optimistic(settings) else ""
+    given = ", ".join(f"{name} {value}" for name, value in settings.get("hyper", {}).items())
+    console.print(
+        f"\n[bold]{settings['dataset']} · {settings['task']}[/] · {settings['probe']} probe{f' ({given})' if given else ''} on "
+        f"{escape(str(store.group.attrs.get('encoder')))} · protocol {settings['protocol']}{optimistic}"
+    )
+    keys = _setting_keys(result)
+    longest = max(len(_setting(choice, keys)) for choice in result.chosen)
+    wide = console.width >= WIDE and longest <= LONGEST
+    console.print(_fold_table(result, summary, twin, wide))
+    if not wide:
+        names = " · ".join(_short(key) for key in keys)
+        chosen = ", ".join(f"fold {i}: {_setting(choice, keys)}" for i, choice in enumerate(result.chosen))
+        console.print(f"Chosen ({names}): {chosen}")
+    for line in _beside(result, summary, seconds):
+        console.print(line)
+    for note in result.notes:
+        console.print(f"[yellow]note[/] {escape(note)}")
+
+
+def _setting_keys(result: "Result") -> list[str]:
+    """Return what was chosen: hyper-parameters that differ between the settings, and the epoch."""
+    grid = result.settings.get("grid", [])
+    same = (
+        {key for key in grid[0] if len(grid) > 1 and len({str(setting[key]) for setting in grid}) == 1} if grid else {}
+    )
+    return [key for key in result.chosen[0] if key not in same and (key != "epoch" or result.settings["epochs"] > 1)]
+
+
+def _setting(chosen: dict[str, Any], keys: list[str]) -> str:
+    return " · ".join(str(v) if isinstance(v := chosen[key], str) else f"{v:.3g}" for key in keys)
+
+
+def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None", wide: bool) -> Any:
+    """Return the table; where the terminal is narrow without the settings, and with three metrics at most."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    names = _shown(result) if wide else _shown(result)[:3]
+    keys = _setting_keys(result)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1) if wide else (0, 1, 0, 0))
+    table.add_column("\nfold", no_wrap=True, min_width=14)
+    for part in ("train", "test"):
+        table.add_column(f"{part}\npat./vid.", justify="right", no_wrap=True)
+    if wide:
+        table.add_column("chosen\n" + " · ".join(_short(key) for key in keys), no_wrap=True)
+    for name in names:
+        table.add_column(f"\n{HEADS[name]}", justify="right", no_wrap=True)
+
+    def row(label: str, about: str, cells: list[str], sizes: Sequence[str] = ("", ""), style: str = "") -> None:
+        table.add_row(label, *sizes, *([about] if wide else []), *cells, style=style)
+
+    rows = zip(result.folds.iterrows(), result.chosen, summary.folds.iterrows(), strict=True)
+    for (_, fold), chosen, (_, values) in rows:
+        sizes = [f"{fold[f'patients_{part}']}/{fold[f'videos_{part}']}" for part in ("train", "test")]
+        cells = [number(name, values[name]) for name in names]
+        row(str(fold["fold"]), _setting(chosen, keys), cells, sizes)
+    table.add_section()
+    if len(result.folds) > 1:
+        row("mean ± sd", "", _spread(summary, names), style="bold")
+    row("95 % interval", "pooled, by patient", [_interval(name, summary.interval.get(name)) for name in names])
+    if twin is not None:
+        row("random twin", "same model, untrained", _spread(twin, names), style="dim")
+    guess = "majority class" if result.task.classes else "mean"
+    row(guess, "guessing", [number(name, summary.guess[name]) for name in names], style="dim")
+    return table
+
+
+def _spread(summary: "Summary", names: list[str]) -> list[str]:
+    return [f"{number(n, summary.mean[n])} ± {number(n, summary.sd[n])}" for n in names]
+
+
+def _shown(result: "Result") -> list[str]:
+    if result.task.kind == "regression":
+        return ["mae", "rmse", "r2"]
+    return ["accuracy", "balanced_accuracy", "auroc", *(["qwk", "score_mae"] if result.task.ordinal else [])]
+
+
+def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
+    settings, shared = result.settings, result.shared
+    lines = []
+    if summary.patients_per_class:
+        counts = ", ".join(f"{name} {count}" for name, count in summary.patients_per_class.items())
+        where = " in the test part" if "split" in settings else ""
+        lines.append(f"Patients per class{where}: {counts}")
+    colour = "green" if shared["patients"] == 0 else "red"
+    shares = f"[{colour}]{shared['patients']} patients shared[/] between train and test"
+    if settings["group"] == "source":
+        colour = "green" if shared["groups"] == 0 else "red"
+        shares += f", [{colour}]{shared['groups']} sources shared[/]"
+    lines.append(shares)
+    if summary.patient:
+        names = [n for n in _shown(result) if n in summary.patient]
+        values = ", ".join(
+            f"{n.replace('_', ' ')} {number(n, summary.patient[n])}{' %' if n in PER_CENT else ''}" for n in names
+        )
+        mixed = f" ({summary.mixed_patients} with videos of several classes left out)" if summary.mixed_patients else ""
+        lines.append(f"One prediction a patient: {values}{mixed}")
+    lines.append(f"{len(result.predictions)} videos scored once each · {seconds:.1f} s")
+    return lines
+
+
+def number(metric: str, value: float) -> str:
+    """Return a metric as tables show it: per cent, three decimals, or "—" where it is not defined."""
+    if value != value:
+        return "—"
+    if metric in PER_CENT:
+        return f"{100 * value:.1f}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _interval(metric: str, interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else " – ".join(number(metric, value) for value in interval)
+
+
+def _short(name: str) -> str:
+    return {"weight_decay": "wd", "label_smoothing": "smooth", "class_weights": "weights"}.get(name, name)
