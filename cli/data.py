@@ -1,6 +1,7 @@
 """`echolung data …`: what is supported, what is on disk and wrong with it, phantoms."""
 
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,9 @@ import typer
 
 from echolung.cli import options
 from echolung.cli.console import out, print_json, say, steps
+from echolung.cli.pack import pack
 from echolung.errors import InputError
+from echolung.text import suggest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -24,6 +27,8 @@ app = typer.Typer(
 @app.command("list")
 def list_datasets(as_json: options.Json = False) -> None:
     """List the supported datasets, and which of them are under ECHOLUNG_HOME."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     from echolung.datasets import DATASETS
@@ -32,6 +37,7 @@ def list_datasets(as_json: options.Json = False) -> None:
     rows: list[dict[str, Any]] = [
         {
             "name": name,
+            "organ": dataset.organ,
             "what": dataset.title,
             "tasks": list(dataset.tasks),
             "licence": dataset.licence,
@@ -42,9 +48,12 @@ def list_datasets(as_json: options.Json = False) -> None:
     if as_json:
         print_json(rows)
         return
-    table = Table("dataset", "what", "tasks", "licence", "at home", title="Datasets")
+    table = Table(title="Datasets", box=SIMPLE_HEAD, padding=(0, 1, 1, 0))
+    for column, kept_whole in (("dataset", True), ("organ", True), ("what", False), ("tasks", True), ("at home", True)):
+        table.add_column(column, no_wrap=kept_whole)
     for row in rows:
-        table.add_row(row["name"], row["what"], ", ".join(row["tasks"]), row["licence"], "yes" if row["here"] else "–")
+        what, tasks = f"{escape(row['what'])}\n[dim]{escape(row['licence'])}[/]", "\n".join(row["tasks"])
+        table.add_row(row["name"], row["organ"] or "any", what, tasks, "yes" if row["here"] else "–")
     out().print(table)
     say(f"At home means under {home() / 'data'}; --data names any other place.")
 
@@ -54,6 +63,8 @@ def check(
     dataset: Annotated[str, typer.Argument(help="A name from `echolung data list`, or a CSV.")],
     data: options.Data = None,
     transducer: options.Transducer = None,
+    view: options.View = None,
+    fold: options.Fold = None,
     kind: options.Kind = None,
     drop_unlabelled: options.DropUnlabelled = False,
     decoder: options.Decoder = "auto",
@@ -64,7 +75,7 @@ def check(
     """Open every video and say what is there, what cannot be read, and what is there twice."""
     from echolung.clips.check import check_videos
 
-    manifest, _ = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled)
+    manifest, _ = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled, view, fold)
     with steps(f"checking {manifest.name}", "videos", len(manifest.videos)) as bar:
         found = check_videos(
             manifest, decoder=decoder, workers=workers, time_limit=time_limit, advance=lambda: bar.advance(1)
@@ -80,20 +91,37 @@ def check(
 
 @app.command("phantom")
 def phantom(
-    folder: Annotated[Path | None, typer.Argument(help="Where to; default ECHOLUNG_HOME/data/phantom-lung.")] = None,
+    folder: Annotated[Path | None, typer.Argument(help="Where to; default ECHOLUNG_HOME/data/<layout>.")] = None,
+    layout: Annotated[
+        str, typer.Option(help="phantom-lung, phantom-heart, echonet-dynamic or echonet-pediatric.")
+    ] = "phantom-lung",
     videos: Annotated[int, typer.Option(help="Number of videos.", min=1)] = 24,
     seed: Annotated[int, typer.Option(help="Of everything drawn.", min=0)] = 0,
-    frames: Annotated[int, typer.Option(help="Frames a video.", min=1)] = 32,
-    size: Annotated[int, typer.Option(help="Height and width, pixels.", min=32)] = 128,
+    frames: Annotated[int | None, typer.Option(help="Frames a video; default 32 (lung), 64 (heart).", min=1)] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Height and width, pixels; default 128 (lung), 112 (heart).", min=32)
+    ] = None,
 ) -> None:
-    """Write synthetic lung clips in the layout of the dataset phantom-lung."""
-    from echolung.datasets import phantom_lung
+    """Write synthetic lung or heart clips, as a dataset of their own or in the layout of a real one."""
+    from echolung.datasets import echonet_layout, phantom_heart, phantom_lung
     from echolung.settings import home, make_folder
 
-    folder = make_folder(folder or home() / "data" / "phantom-lung")
+    writers: dict[str, Callable[..., None]] = {
+        "phantom-lung": phantom_lung.write,
+        "phantom-heart": phantom_heart.write,
+        "echonet-dynamic": echonet_layout.write_dynamic,
+        "echonet-pediatric": echonet_layout.write_pediatric,
+    }
+    if layout not in writers:
+        raise InputError(f"--layout {layout} must be one of {', '.join(writers)}.{suggest(layout, writers)}")
+    given = {name: value for name, value in (("frames", frames), ("size", size)) if value is not None}
+    folder = make_folder(folder or home() / "data" / layout)
     with steps("phantoms", "videos", videos) as bar:
-        phantom_lung.write(folder, videos=videos, seed=seed, frames=frames, size=size, progress=bar.advance)
+        writers[layout](folder, videos=videos, seed=seed, progress=bar.advance, **given)
     say(f"Wrote {videos} videos to {folder}.")
+
+
+app.command("pack")(pack)
 
 
 def _facts(manifest: "Manifest", found: "Check") -> dict[str, Any]:

@@ -72,6 +72,8 @@ def extract(
         bool, typer.Option("--retry", help="Try unreadable videos again (a crash or time-out is anyway).")
     ] = False,
     transducer: options.Transducer = None,
+    view: options.View = None,
+    fold: options.Fold = None,
     kind: options.Kind = None,
     drop_unlabelled: options.DropUnlabelled = False,
     decoder: options.Decoder = "auto",
@@ -86,7 +88,7 @@ def extract(
     from echolung.extraction.sources import finished_store
 
     share = choose_part(part, os.environ)
-    manifest, key_options = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled)
+    manifest, key_options = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled, view, fold)
     for note in manifest.notes:
         say(f"note: {note}")
     if encoder is None:

@@ -20,6 +20,11 @@ Data = Annotated[
 ]
 OF_DATASET = "Of some datasets"
 Transducer = Annotated[str | None, typer.Option(help="pocus: convex (default) or linear.", rich_help_panel=OF_DATASET)]
+View = Annotated[str | None, typer.Option(help="echonet-pediatric: A4C, PSAX or both.", rich_help_panel=OF_DATASET)]
+Fold = Annotated[
+    int | None,
+    typer.Option(help="echonet-pediatric: the fold that is the test part; default 0.", rich_help_panel=OF_DATASET),
+]
 Kind = Annotated[
     list[str] | None,
     typer.Option(
@@ -60,14 +65,21 @@ TimeLimit = Annotated[float, typer.Option(help="Seconds that decoding one video 
 
 
 def open_dataset(
-    name: str, data: Path | None, transducer: str | None, kind: list[str] | None, drop_unlabelled: bool
+    name: str,
+    data: Path | None,
+    transducer: str | None,
+    kind: list[str] | None,
+    drop_unlabelled: bool,
+    view: str | None = None,
+    fold: int | None = None,
 ) -> "tuple[Manifest, dict[str, Any]]":
     """Return the manifest and the options that belong to a store's key; a CSV's path stands for `table`."""
     from echolung.datasets import load_manifest
 
     if name.lower().endswith(".csv"):
         name, data = "table", Path(name)
-    options: dict[str, Any] = {"transducer": transducer} if transducer else {}
+    given = {"transducer": transducer, "view": view, "fold": fold}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     labels: dict[str, Any] = {"missing_labels": "drop"} if drop_unlabelled else {}
     if kind:
         labels["kinds"] = read_kinds(kind)

@@ -183,7 +183,7 @@ def write_classes(write_store: Callable[..., Any]) -> Callable[..., Any]:
     return write
 
 
-SMALL_TENSORS = {"probes", "evaluation", "report"}
+SMALL_TENSORS = {"probes", "evaluation", "pretraining", "report"}
 """Folders of tests whose tensors are so small that two threads take longer than one."""
 
 

@@ -22,12 +22,13 @@ ARROWS = {
     "datasets": set(),
     "clips": {"datasets"},
     "encoders": {"clips"},
+    "pretraining": {"datasets", "clips", "encoders"},
     "cache": set(),
     "extraction": {"datasets", "clips", "encoders", "cache"},
     "probes": {"cache"},
     "evaluation": {"probes", "cache", "datasets"},
     "report": {"evaluation", "probes", "cache"},
-    "cli": {"report", "evaluation", "probes", "cache", "extraction", "encoders", "clips", "datasets"},
+    "cli": {"report", "evaluation", "probes", "cache", "extraction", "pretraining", "encoders", "clips", "datasets"},
 }
 
 

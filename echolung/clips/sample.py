@@ -68,6 +68,26 @@ def sample(times: Float[np.ndarray, " t"] | int, plan: ClipPlan, video_id: str =
     return windows
 
 
+def random_window(
+    times: Float[np.ndarray, " t"], frames: int, fps: int | float, random: np.random.Generator
+) -> Int[np.ndarray, " frames"]:
+    """Return the indices of a window of `frames` at `fps` that starts anywhere in the video, one draw of `random`.
+
+    A video shorter than the window repeats its last frame; one without a clock (NaN times) is taken frame by frame.
+
+    Raises:
+        InputError: the video has no frame.
+    """
+    if len(times) == 0:
+        raise InputError("The video has no frame.")
+    share = random.uniform()
+    if np.isnan(times).any():
+        start = int(share * max(len(times) - frames + 1, 1))
+        return np.minimum(start + np.arange(frames), len(times) - 1)
+    clock, span = times - times[0], (frames - 1) / fps
+    return _nearest(clock, share * max(clock[-1] - span, 0.0) + np.linspace(0.0, span, frames))
+
+
 def _nearest(clock: Float[np.ndarray, " t"], wanted: Float[np.ndarray, " frames"]) -> Int[np.ndarray, " frames"]:
     """Return for each wanted time the index of the nearest frame; halfway goes to the earlier, past the end to the last."""
     after = np.clip(np.searchsorted(clock, wanted), 0, len(clock) - 1)

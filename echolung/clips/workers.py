@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +93,7 @@ def run_in_workers(
     workers: int | None = None,
     time_limit: float = TIME_LIMIT,
     ahead: int | None = None,
-) -> Iterator[tuple[Job, Any]]:
+) -> Generator[tuple[Job, Any], None, None]:
     """Yield (job, result) in the order of `jobs`; a result is a DecodeError where a job failed, hung or crashed.
 
     Args:

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from echolung.datasets import covid_blues, phantom_lung, pocus, table
+from echolung.datasets import (
+    covid_blues,
+    echonet_dynamic,
+    echonet_pediatric,
+    phantom_heart,
+    phantom_lung,
+    pocus,
+    table,
+)
 from echolung.datasets.manifest import Manifest, Task
 from echolung.errors import InputError
 from echolung.settings import home
@@ -24,6 +32,7 @@ class Dataset:
         licence: under what terms its videos come.
         tasks: names of its tasks, for `echolung data list`.
         options: names of the options that `load` takes beside `root`.
+        organ: what its videos show: "lung", "heart", or "" where that is not known.
     """
 
     load: Callable[..., Manifest]
@@ -31,21 +40,39 @@ class Dataset:
     licence: str
     tasks: tuple[str, ...]
     options: tuple[str, ...] = ()
+    organ: str = ""
 
 
 DATASETS = {
     "pocus": Dataset(
         pocus.load,
-        "POCUS lung ultrasound (covid19_ultrasound), convex or linear transducer: COVID-19, pneumonia, regular",
+        "POCUS lung ultrasound (covid19_ultrasound): COVID-19, pneumonia, regular; convex or linear",
         "differs a video (column licence)",
         ("diagnosis",),
         ("transducer",),
+        organ="lung",
     ),
     "covid-blues": Dataset(
         covid_blues.load,
         "COVID-BLUES: 362 lung videos of 63 patients at the six BLUE points",
         "CC BY-NC-ND 4.0",
         ("covid", "severity", "a-lines", "b-lines"),
+        organ="lung",
+    ),
+    "echonet-dynamic": Dataset(
+        echonet_dynamic.load,
+        "EchoNet-Dynamic: 10,030 apical four-chamber videos with ejection fraction and volumes",
+        "Stanford research-use agreement",
+        ("ef", "esv", "edv", "ef-reduced"),
+        organ="heart",
+    ),
+    "echonet-pediatric": Dataset(
+        echonet_pediatric.load,
+        "EchoNet-Pediatric: children's hearts in two views, A4C and PSAX, with ejection fraction",
+        "Stanford research-use agreement",
+        ("ef", "ef-reduced"),
+        ("view", "fold"),
+        organ="heart",
     ),
     "table": Dataset(
         table.load,
@@ -59,6 +86,14 @@ DATASETS = {
         "synthetic B-mode lung clips made by echolung: A-lines, B-lines, consolidation",
         "Apache-2.0 (generated)",
         ("pattern",),
+        organ="lung",
+    ),
+    "phantom-heart": Dataset(
+        phantom_heart.load,
+        "synthetic apical B-mode heart clips made by echolung, of known ejection fraction",
+        "Apache-2.0 (generated)",
+        ("ef", "esv", "edv", "ef-reduced"),
+        organ="heart",
     ),
 }
 """Name -> dataset."""

@@ -45,6 +45,16 @@ class Sector:
         """Angle between two beams, rad."""
         return 2 * self.half_angle / (self.beams - 1)
 
+    def pixel(self, size: int) -> float:
+        """Return the width of a pixel of its `size` × `size` picture, cm: the whole sector just fits."""
+        far, top = self.radius + self.depth, self.radius * math.cos(self.half_angle)
+        return max(far - top, 2 * far * math.sin(min(self.half_angle, math.pi / 2))) / size
+
+    def to_pixels(self, points: Float[np.ndarray, "*n 2"], size: int) -> Float[np.ndarray, "*n 2"]:
+        """Return where points (x, y; cm from the centre of curvature) lie in its picture: column, row from 0."""
+        middle = (self.radius * math.cos(self.half_angle) + self.radius + self.depth) / 2
+        return (points - np.array([0.0, middle])) / self.pixel(size) + (size - 1) / 2
+
     @property
     def depths(self) -> Float[np.ndarray, " r"]:
         """Depth of each sample below the transducer face, cm."""
@@ -230,9 +240,7 @@ def scan_convert(polar: Float[np.ndarray, "t r b"], sector: Sector, size: int) -
     """
     far = sector.radius + sector.depth
     top = sector.radius * math.cos(sector.half_angle)
-    half_width = far * math.sin(min(sector.half_angle, math.pi / 2))
-    pixel = max(far - top, 2 * half_width) / size
-    centre = (np.arange(size) + 0.5 - size / 2) * pixel
+    centre = (np.arange(size) + 0.5 - size / 2) * sector.pixel(size)
     y, x = np.meshgrid(centre + (top + far) / 2, centre, indexing="ij")
     row = (np.hypot(x, y) - sector.radius) / sector.sample_step
     angle = np.arctan2(x, y)
@@ -273,20 +281,25 @@ class Texture:
         return total * np.float32(math.sqrt(2 / len(self.phases)))
 
 
-def write_video(path: Path, frames: UInt8[np.ndarray, "t h w"], fps: float) -> None:
-    """Write grey frames of even height and width: `.mp4` as H.264 where this FFmpeg can, else MPEG-4 part 2."""
+def write_video(path: Path, frames: UInt8[np.ndarray, "t h w"], fps: float, codec: str | None = None) -> None:
+    """Write grey frames of even height and width: `.mp4` as H.264 where this FFmpeg can, else MPEG-4 part 2.
+
+    `codec` "mjpeg" writes each frame as a JPEG of its own, in colour, as echocardiography datasets have them.
+    """
     import av
 
-    codec = "libx264" if path.suffix == ".mp4" and "libx264" in av.codecs_available else "mpeg4"
+    if codec is None:
+        codec = "libx264" if path.suffix == ".mp4" and "libx264" in av.codecs_available else "mpeg4"
+    pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     with av.open(str(path), "w") as container:
         stream = cast("av.VideoStream", container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000)))
         stream.height, stream.width = frames.shape[1:]
-        stream.pix_fmt = "yuv420p"
+        stream.pix_fmt = pixels
         # One thread: how frames are cut into slices, and with it the file, must not depend on the machine.
         stream.codec_context.thread_count = 1
         if codec == "mpeg4":
             stream.bit_rate = 4_000_000
         stream.options = {"crf": "18"} if codec == "libx264" else {"qscale": "3"}
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray").reformat(format="yuv420p")))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="gray").reformat(format=pixels)))
         container.mux(stream.encode())

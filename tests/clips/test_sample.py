@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echolung.clips import ClipPlan, sample
+from echolung.clips.sample import random_window
 from echolung.errors import InputError
 
 PLANS = st.builds(
@@ -142,3 +143,35 @@ def test_plan_as_json_holds_what_matters():
     assert ClipPlan(fps=10.0, stride=1).to_json() == ClipPlan(fps=10.0, stride=4).to_json()
     assert ClipPlan(stride=1).to_json() != ClipPlan(stride=2).to_json()
     assert ClipPlan(segments=2, views=1).slots() == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+
+@given(CLOCKS, st.floats(1.0, 60.0), st.integers(1, 20), st.integers(0, 1000))
+def test_random_windows(times, fps, frames, seed):
+    indices = random_window(times, frames, fps, np.random.default_rng(seed))
+    clock = times - times[0]
+    start = np.random.default_rng(seed).uniform() * max(clock[-1] - (frames - 1) / fps, 0.0)
+    assert indices.shape == (frames,) and (np.diff(indices) >= 0).all()
+    for index, wanted in zip(indices, start + np.arange(frames) / fps, strict=True):
+        assert abs(clock[index] - wanted) <= np.abs(clock - wanted).min() + 3e-6
+
+
+def test_random_windows_start_anywhere_and_end_in_the_video():
+    random = np.random.default_rng(0)
+    starts = [random_window(np.arange(100) / 50, 11, 10.0, random)[0] for _ in range(2000)]  # 1 s of 2 s
+    assert min(starts) == 0 and max(starts) == 49
+    assert np.bincount(starts, minlength=50)[1:49].min() > 10
+    short = random_window(np.arange(7) / 10, 12, 10.0, random)
+    assert short.tolist() == [0, 1, 2, 3, 4, 5, 6, *[6] * 5]
+
+
+def test_random_windows_without_a_clock():
+    random = np.random.default_rng(0)
+    starts = set()
+    for _ in range(200):
+        window = random_window(np.full(10, np.nan), 4, 8.0, random)
+        assert (np.diff(window) == 1).all()
+        starts.add(int(window[0]))
+    assert starts == set(range(7))
+    assert random_window(np.full(3, np.nan), 5, 8.0, random).tolist() == [0, 1, 2, 2, 2]
+    with pytest.raises(InputError, match="no frame"):
+        random_window(np.array([]), 4, 8.0, random)

@@ -1,0 +1,64 @@
+"""`echolung data pack` and the pool that `--dataset` names, as called."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from echolung.cli.pack import pack
+from echolung.cli.pools import open_pool
+from echolung.clips.packed import Pack
+from echolung.datasets import phantom_lung
+from echolung.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    phantom_lung.write(folder / "phantom-lung", videos=4, frames=6, size=48)
+    videos = sorted((folder / "phantom-lung").rglob("*.avi")) + sorted((folder / "phantom-lung").rglob("*.mp4"))
+    split = ["train", "test", "train", "val"]
+    lines = [f"phantom-lung/{v.relative_to(folder / 'phantom-lung')},{s}" for v, s in zip(videos, split, strict=True)]
+    (folder / "mine.csv").write_text("\n".join(["path,split", *lines]) + "\n")
+    return folder
+
+
+def test_pools(data, echolung_home, capsys):
+    assert len(open_pool("phantom-lung", data / "phantom-lung").videos) == 4
+    pool = open_pool(f"phantom-lung:2,{data / 'mine.csv'}", data)
+    assert pool.weights == {"mine": 1.0, "phantom-lung": 2.0}
+    assert pool.describe() == [
+        "mine: 2 videos, 2 left out, 33% of the clips",
+        "phantom-lung: 4 videos, 67% of the clips",
+    ]
+    capsys.readouterr()
+    assert len(open_pool(str(data / "mine.csv"), None, all_splits=True).videos) == 4
+    assert "the 2 videos for validation and test" in " ".join(capsys.readouterr().err.split())
+    (echolung_home / "data").mkdir()
+    (echolung_home / "data" / "phantom-lung").symlink_to(data / "phantom-lung")
+    assert len(open_pool("phantom-lung").videos) == 4
+    with pytest.raises(InputError, match="no dataset 'phantom-lun'"):
+        open_pool("phantom-lun:2")
+
+
+def test_pack(data, tmp_path, capsys):
+    out = tmp_path / "new" / "pack.h5"
+    pack(out, "phantom-lung", data / "phantom-lung", size=32, workers=1)
+    said = capsys.readouterr()
+    assert "Packed 4 videos, 24 frames" in said.out and "videos/s" in said.out and "MB" in said.out
+    assert Pack.open(out).videos["height"].tolist() == [32] * 4
+    with pytest.raises(InputError, match=r"There is something at .*pack\.h5 already"):
+        pack(out, "phantom-lung", data / "phantom-lung")
+
+
+def test_unreadable_ones_are_listed(data, tmp_path, capsys):
+    (tmp_path / "empty.avi").touch()
+    good = sorted((data / "phantom-lung").rglob("*.[am][vp][i4]"))[0]
+    (tmp_path / "mine.csv").write_text(f"path\nempty.avi\n{good}\n")
+    pack(tmp_path / "pack.h5", str(tmp_path / "mine.csv"), workers=1)
+    out = " ".join(capsys.readouterr().out.split())
+    assert "Packed 1 videos" in out and "unreadable mine/empty: empty.avi is empty (0 bytes)." in out
+    pack(tmp_path / "again.h5", str(tmp_path / "mine.csv"), workers=1, as_json=True)
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["videos"] == 1 and facts["unreadable"] == {"mine/empty": "empty.avi is empty (0 bytes)."}
+    assert facts["bytes"] == (tmp_path / "again.h5").stat().st_size
