@@ -21,8 +21,8 @@ import pandas as pd
 from echolung.clips.packed import pack
 from echolung.datasets import load_manifest
 from echolung.pretraining.loader import Loader
+from echolung.pretraining.plans import ClipsPlan
 from echolung.pretraining.pool import Pool
-from echolung.pretraining.recipe import ClipsPlan
 
 WARM_UP = 3
 """Batches that are not counted."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from echolung.cli import cache, data, demo, extract, probe, study
+from echolung.cli import cache, data, demo, extract, pretrain, probe, study
 from echolung.cli.console import complain
 from echolung.errors import EcholungError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.add_typer(data.app, name="data")
+app.command("pretrain")(pretrain.pretrain)
 app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.command("study")(study.study)
@@ -60,7 +61,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # typer makes this of an interrupt
-            complain("Stopped. What is on disk is safe; an extraction goes on where it stopped.")
+            complain("Stopped. What is on disk is safe; extraction and pretraining go on where they stopped.")
         sys.exit(code if isinstance(code, int) else 0)
     except EcholungError as error:
         _leave(error, str(error), error.exit_code)

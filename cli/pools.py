@@ -1,5 +1,6 @@
 """`--dataset NAME[:WEIGHT],…`: several datasets as one pool of videos."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,16 @@ if TYPE_CHECKING:
     from echolung.pretraining.pool import Pool
 
 
-def open_pool(dataset: str, data: Path | None = None, all_splits: bool = False) -> "Pool":
-    """Return the pool of the datasets named; says what was left out, repaired or guessed.
+def open_pool(
+    dataset: str, data: Path | None = None, all_splits: bool = False, tell: Callable[[str], None] = say
+) -> "Pool":
+    """Return the pool of the datasets named; tells what was left out, repaired or guessed.
 
     Args:
         dataset: NAME[:WEIGHT], several apart by commas; a CSV's path stands for `table`.
         data: where the dataset is; of several, a folder that holds each by its name. Default: ECHOLUNG_HOME/data.
         all_splits: take videos for validation and test too.
+        tell: is told.
 
     Raises:
         InputError: no such dataset, it is not there, a weight that is none, or no video is left.
@@ -32,8 +36,8 @@ def open_pool(dataset: str, data: Path | None = None, all_splits: bool = False) 
         if weight is not None:
             weights[manifest.name] = weight
         for note in manifest.notes:
-            say(f"{manifest.name}: {note}")
+            tell(f"{manifest.name}: {note}")
     pool = Pool.of(manifests, weights or None, all_splits)
     for note in pool.notes:
-        say(note)
+        tell(note)
     return pool

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from echolung.encoders.hugging_face import ENCODER, PREDICTOR, to_meta
 from echolung.encoders.identity import BRANCHES, weight_files
 from echolung.encoders.sizes import HEADS, ViTConfig
 from echolung.encoders.tensors import is_tensors, load_strictly, read_json, read_tensors
@@ -83,6 +84,58 @@ def load_vit(path: Path, branch: str = BRANCHES[0]) -> tuple[VisionTransformer, 
     what = f"a V-JEPA 2 encoder of width {config.dim}, depth {config.depth} and {config.heads} heads"
     load_strictly(model, found.tensors, path, what)
     return model, Loaded(path, found.format, found.branch, len(found.tensors), found.dropped, config, found.note)
+
+
+def branches(path: Path) -> tuple[str, ...]:
+    """Return which of `BRANCHES` a training checkpoint holds; () for every other file or folder.
+
+    Raises:
+        InputError: unreadable.
+    """
+    if path.is_dir() or path.suffix == ".safetensors":
+        return ()
+    content = read_tensors(path)[0]
+    return tuple(name for name in BRANCHES if is_tensors(content.get(name)))
+
+
+@dataclass(frozen=True)
+class FoundPredictor:
+    """A predictor as a checkpoint holds it.
+
+    Attributes:
+        tensors: under Meta's names.
+        heads: attention heads a block, where the checkpoint says.
+        dropped: tensors that were left out on purpose.
+    """
+
+    tensors: Tensors
+    heads: int | None
+    dropped: tuple[str, ...]
+
+
+def read_predictor(path: Path) -> FoundPredictor | None:
+    """Return the predictor that a training checkpoint or a Hugging Face file or folder holds; None where it holds none.
+
+    Raises:
+        InputError: unreadable.
+    """
+    config = read_json(path / "config.json") if path.is_dir() else {}
+    content = _folder_tensors(path) if path.is_dir() else read_tensors(path)[0]
+    if is_tensors(content.get("predictor")):
+        tensors = _strip(content["predictor"])
+        dropped = tuple(name for name in ("predictor_pos_embed",) if name in tensors)
+        return FoundPredictor({name: tensors[name] for name in tensors if name not in dropped}, None, dropped)
+    if not is_tensors(content):
+        return None
+    tensors = {
+        name.removeprefix("predictor."): t for name, t in _strip(content).items() if name.startswith("predictor.")
+    }
+    if not tensors:
+        return None
+    stacked = tensors.pop("embeddings.mask_tokens", torch.empty(0))
+    renamed = to_meta(tensors, PREDICTOR)
+    renamed |= {f"mask_tokens.{number}": token for number, token in enumerate(stacked)}
+    return FoundPredictor(renamed, config.get("pred_num_attention_heads"), ())
 
 
 def save_encoder(path: Path, encoder: nn.Module) -> None:
@@ -176,16 +229,21 @@ def _read_folder(folder: Path) -> _Found:
         raise InputError(
             f"{folder} holds a model of type {config.get('model_type')!r}, by its config.json; expected 'vjepa2'."
         )
-    tensors: Tensors = {}
-    for path in weight_files(folder):
-        tensors |= read_tensors(path)[0]
+    tensors = _folder_tensors(folder)
     if not is_tensors(tensors):
         raise InputError(f"{folder} holds no file of named tensors.")
     return _from_hugging_face(_strip(tensors), config)
 
 
+def _folder_tensors(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for path in weight_files(folder):
+        content |= read_tensors(path)[0]
+    return content
+
+
 def _from_hugging_face(tensors: Tensors, config: dict[str, Any] | None) -> _Found:
-    """Rename to Meta's names, and stack query, key and value into one matrix."""
+    """Take the encoder, under Meta's names."""
     for name, value in {"hidden_act": "gelu", "layer_norm_eps": 1e-6, "qkv_bias": True}.items():
         if config is not None and config.get(name, value) != value:
             raise InputError(
@@ -193,29 +251,8 @@ def _from_hugging_face(tensors: Tensors, config: dict[str, Any] | None) -> _Foun
             )
     encoder = {name.removeprefix("encoder."): t for name, t in tensors.items() if name.startswith("encoder.")}
     dropped = tuple(sorted({name.partition(".")[0] for name in tensors if not name.startswith("encoder.")}))
-    renamed: Tensors = {}
-    for name, tensor in encoder.items():
-        if match := re.fullmatch(r"(layer\.\d+\.attention\.)(query|key|value)\.(weight|bias)", name):
-            before, part, leaf = match.groups()
-            parts = [encoder.get(f"{before}{each}.{leaf}") for each in ("query", "key", "value")]
-            if part == "query" and all(each is not None for each in parts):
-                renamed[_meta_name(f"{before}qkv.{leaf}")] = torch.cat(parts)  # type: ignore[arg-type]
-        else:
-            renamed[_meta_name(name)] = tensor
     sizes = {"heads": config["num_attention_heads"]} if config and "num_attention_heads" in config else None
-    return _Found(renamed, "Hugging Face", "", dropped, sizes=sizes)
-
-
-def _meta_name(name: str) -> str:
-    for theirs, ours in {
-        "embeddings.patch_embeddings.": "patch_embed.",
-        "layer.": "blocks.",
-        "layernorm.": "norm.",
-    }.items():
-        if name.startswith(theirs):
-            name = ours + name.removeprefix(theirs)
-            break
-    return name.replace(".attention.", ".attn.")
+    return _Found(to_meta(encoder, ENCODER), "Hugging Face", "", dropped, sizes=sizes)
 
 
 def _infer(found: _Found, path: Path) -> ViTConfig:

@@ -5,6 +5,7 @@ Parameters carry the names used there, so its checkpoints load as they are.
 """
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
@@ -13,11 +14,12 @@ from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from echolung.encoders.sizes import VITS, ViTConfig
 from echolung.errors import InputError
 
-__all__ = ["VITS", "ViTConfig", "VisionTransformer", "initialise", "rope_tables"]
+__all__ = ["VITS", "ViTConfig", "VisionTransformer", "initialise", "rope_tables", "through"]
 
 
 class PatchEmbed(nn.Module):
@@ -116,6 +118,18 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+def through(
+    blocks: Iterable[nn.Module], x: Float[Tensor, "b n d"], rope: Rope, checkpointing: bool
+) -> Float[Tensor, "b n d"]:
+    """Send tokens through blocks; with `checkpointing` a block keeps its input alone and computes the rest again."""
+    for block in blocks:
+        if checkpointing and torch.is_grad_enabled():
+            x = checkpoint(block, x, rope, use_reentrant=False, preserve_rng_state=False)
+        else:
+            x = block(x, rope)
+    return x
+
+
 class VisionTransformer(nn.Module):
     """Frames to tokens. No class token, no added position, no pooling; a LayerNorm at the end.
 
@@ -123,18 +137,22 @@ class VisionTransformer(nn.Module):
         config: its shape.
         seed: of the random weights (`initialise`); None leaves the parameters on the meta device, where they take no
             memory, until `load_state_dict(…, assign=True)` brings them.
+
+    Attributes:
+        checkpointing: compute activations again on the way back rather than keep them. Same numbers, less memory.
     """
 
     def __init__(self, config: ViTConfig, seed: int | None = 0):
         super().__init__()
         self.config = config
         self.dim = config.dim
+        self.checkpointing = False
         with torch.device("meta"):
             self.patch_embed = PatchEmbed(config)
             self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
             self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         if seed is not None:
-            initialise(self.to_empty(device="cpu"), seed)
+            initialise(self.to_empty(device="cpu"), self.blocks, seed)
 
     def grid(self, frames: int, height: int, width: int) -> tuple[int, int, int]:
         """Return the token grid (t, h, w) of a clip; its product is the number of tokens.
@@ -174,13 +192,11 @@ class VisionTransformer(nn.Module):
         rope = rope_tables(grid, self.dim // self.config.heads, x.device, x.dtype)
         if ids is not None:
             rope = rope[0][ids], rope[1][ids]
-        for block in self.blocks:
-            x = block(x, rope)
-        return self.norm(x)
+        return self.norm(through(self.blocks, x, rope, self.checkpointing))
 
 
 @torch.no_grad()
-def initialise(model: VisionTransformer, seed: int) -> None:
+def initialise(model: nn.Module, blocks: Iterable[Any], seed: int) -> None:
     """Draw the published random weights from a seed alone, whatever the global random state.
 
     Weights N(0, .02²), biases 0, LayerNorm 1 and 0; the last matrix of each residual branch of block i (from 1) is
@@ -194,7 +210,6 @@ def initialise(model: VisionTransformer, seed: int) -> None:
             module.weight.fill_(1)
         if isinstance(bias := getattr(module, "bias", None), Tensor):
             bias.zero_()
-    blocks: list[Any] = list(model.blocks)
     for number, block in enumerate(blocks, start=1):
         block.attn.proj.weight /= math.sqrt(2 * number)
         block.mlp.fc2.weight /= math.sqrt(2 * number)

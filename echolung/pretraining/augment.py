@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from echolung.encoders.preprocess import MEAN, STD
-from echolung.pretraining.recipe import ClipsPlan
+from echolung.pretraining.plans import ClipsPlan
 
 CROP_TAG = 404
 """First counter after the seed of what is drawn here."""

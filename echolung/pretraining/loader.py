@@ -21,8 +21,8 @@ from echolung.clips.packed import Pack, read_squares
 from echolung.clips.shared import SharedClips, has_room
 from echolung.clips.workers import TIME_LIMIT, run_in_workers
 from echolung.errors import DecodeError, InputError, RunError
+from echolung.pretraining.plans import ClipsPlan
 from echolung.pretraining.pool import Pool
-from echolung.pretraining.recipe import ClipsPlan
 
 WINDOW_TAG = 403
 """First counter after the seed of what is drawn here: where a clip's window starts."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from echolung.encoders.preprocess import MEAN, STD, normalise
 from echolung.pretraining.augment import augment, draw_crops
-from echolung.pretraining.recipe import ClipsPlan
+from echolung.pretraining.plans import ClipsPlan
 
 WHOLE = ClipsPlan(frames=2, size=32, scale=(1.0, 1.0), aspect=(1.0, 1.0))
 

@@ -18,8 +18,8 @@ from echolung.datasets import Manifest, load_manifest
 from echolung.errors import DecodeError, EcholungError, InputError, RunError
 from echolung.pretraining import loader as module
 from echolung.pretraining.loader import WINDOW_TAG, Loader, ahead, clip_limit
+from echolung.pretraining.plans import ClipsPlan
 from echolung.pretraining.pool import Pool
-from echolung.pretraining.recipe import ClipsPlan
 
 PLAN = ClipsPlan(frames=4, size=32, fps=8.0)
 

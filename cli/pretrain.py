@@ -1,0 +1,177 @@
+"""`echolung pretrain`: a pool of videos × a recipe -> a checkpoint that `echolung extract` takes."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from echolung.cli import options
+from echolung.cli.console import say
+from echolung.cli.pretraining_runs import Asked, Run, Tell, find_run, is_first, new_run, own_recipe, read_asked
+from echolung.errors import InputError
+
+if TYPE_CHECKING:
+    from echolung.pretraining.recipe import Recipe
+
+LARGE = 20e9
+"""Bytes of GPU memory from which the published recipe is picked."""
+
+VIDEOS, RUN, MACHINE = "What it learns from", "The run", "How it is computed"
+
+
+def pretrain(
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE.toml", help="Default: what suits the device.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Change a key of the recipe; repeatable."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:WEIGHT],…", help="Default: every cardiac dataset at home.", rich_help_panel=VIDEOS),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where it is; of several, a folder that holds each. Default: ECHOLUNG_HOME/data.",
+            rich_help_panel=VIDEOS,
+        ),
+    ] = None,
+    all_splits: Annotated[
+        bool,
+        typer.Option("--all-splits", help="Learn from validation and test videos, too.", rich_help_panel=VIDEOS),
+    ] = False,
+    pack: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.h5", help="The videos, decoded by `echolung data pack`.", rich_help_panel=VIDEOS),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of run and checkpoint; default <recipe>-<dataset>.", rich_help_panel=RUN)
+    ] = None,
+    to: Annotated[
+        Path | None,
+        typer.Option("--out", help="Run folder; default in ECHOLUNG_HOME/pretraining.", rich_help_panel=RUN),
+    ] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|FOLDER", help="Go on with this run, by its own recipe.", rich_help_panel=RUN),
+    ] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATASET[:TASK]",
+            help="Probe these labelled videos now and then; keep the best.",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    device: Annotated[
+        str, typer.Option(help="auto (a GPU if there is one), cpu, cuda.", rich_help_panel=MACHINE)
+    ] = "auto",
+    decoder: options.Decoder = "auto",
+    workers: options.Workers = None,
+    time_limit: options.TimeLimit = 120.0,
+    as_json: options.Json = False,
+) -> None:
+    """Let an encoder learn from unlabelled videos by V-JEPA 2's objective, safely enough to leave alone for a day.
+
+    Killed or out of time, it goes on with --resume as if nothing had happened. torchrun shares the work between GPUs.
+    """
+    from echolung.extraction import choose_device
+
+    tell = say if is_first() else _silent
+    device = choose_device(device, os.environ)
+    asked = Asked(
+        dataset, str(data.absolute()) if data else None, all_splits, str(pack.absolute()) if pack else None, probe
+    )
+    if data is not None and dataset is None and not resume:
+        raise InputError(f"--data {data} says where a dataset is, but not which: name it with --dataset.")
+    folder = find_run(resume, name, to) if resume is not None else None
+    if folder is not None:
+        asked = asked.over(read_asked(folder))
+    mix = asked.dataset or ",".join(hearts_at_home(tell))
+    asked = replace(asked, dataset=mix)
+    if folder is not None:
+        run = Run(folder, own_recipe(folder, recipe, changes or []), asked, device, begun=True)
+    else:
+        named, chosen = pick_recipe(recipe, changes or [], device, tell)
+        run = Run(new_run(name, to, f"{named}-{_slug(mix)}", tell), chosen, asked, device, begun=False)
+    outcome = run.go({"decoder": decoder, "workers": workers, "time_limit": time_limit}, tell)
+    if is_first():
+        run.finish(outcome, as_json)
+
+
+def hearts_at_home(tell: Tell) -> list[str]:
+    """Return the cardiac datasets under ECHOLUNG_HOME; phantoms only where nothing real is there.
+
+    Raises:
+        InputError: there is none; says what to get or generate.
+    """
+    from echolung.datasets import DATASETS
+    from echolung.settings import home
+
+    folder = home() / "data"
+    hearts = [name for name, dataset in DATASETS.items() if dataset.organ == "heart"]
+    there = [name for name in hearts if (folder / name).exists()]
+    real = [name for name in there if not name.startswith("phantom")]
+    if real:
+        return real
+    if there:
+        tell(f"No real echocardiograms are under {folder}: this learns from phantoms, and about phantoms.")
+        return there
+    raise InputError(
+        f"There is nothing to learn from: no cardiac dataset is under {folder}. EchoNet-Dynamic "
+        "(https://echonet.github.io/dynamic) and EchoNet-Pediatric (https://echonet.github.io/pediatric) are given out for "
+        f"research after an agreement on their pages; unpack them as {folder / 'echonet-dynamic'} and "
+        f"{folder / 'echonet-pediatric'}. Synthetic hearts, for a try, come from: echolung data phantom --layout "
+        "phantom-heart. Any other dataset is named with --dataset."
+    )
+
+
+def pick_recipe(name: str | None, changes: list[str], device: str, tell: Tell) -> "tuple[str, Recipe]":
+    """Return (short name, recipe): the one named, else what suits the device; says which and why."""
+    from echolung.pretraining.recipe import read_recipe
+
+    why = ""
+    if name is None:
+        name, why = _fitting_recipe(device)
+    recipe = read_recipe(name).with_changes(changes)
+    clips, plan = recipe.clips, recipe.optimiser
+    tell(
+        f"Recipe: {name}{why}: {recipe.encoder.architecture} from {recipe.encoder.start}, {plan.steps:,} steps of {plan.batch} "
+        f"clips of {clips.frames} frames at {clips.fps:g} a second, {clips.size} px"
+    )
+    return Path(name).stem, recipe
+
+
+def _fitting_recipe(device: str) -> tuple[str, str]:
+    """Return a recipe's name and why it was picked."""
+    import torch
+
+    from echolung.device import pick_device
+    from echolung.encoders.identity import identify
+
+    picked = pick_device(device)
+    if picked.type != "cuda":
+        return "tiny-cpu", " (there is no GPU)" if device == "auto" else f" (for {device})"
+    size = torch.cuda.get_device_properties(picked).total_memory
+    if size < LARGE:
+        return "vits-112", f" (for a GPU of {size / 1e9:.0f} GB)"
+    try:
+        identify("vjepa2-vitl")
+    except InputError:
+        return "vits-112", " (the weights vjepa2-vitl, from which echojepa-vitl-224 goes on, are not here)"
+    return "echojepa-vitl-224", f" (for a GPU of {size / 1e9:.0f} GB, and vjepa2-vitl is here)"
+
+
+def _slug(mix: str) -> str:
+    """Return the names in a mix: "a:2,b:1" as "a+b"; of a CSV its stem."""
+    from echolung.pretraining.pool import parse_mix
+
+    return "+".join(Path(name).stem if name.lower().endswith(".csv") else name for name in parse_mix(mix))
+
+
+def _silent(text: str) -> None:
+    pass

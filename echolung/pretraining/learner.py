@@ -1,0 +1,109 @@
+"""The networks, their optimiser, and one update of them by one batch."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from echolung.device import default_precision
+from echolung.pretraining.augment import augment
+from echolung.pretraining.distributed import Group
+from echolung.pretraining.gauges import context_shares, gauges
+from echolung.pretraining.jepa import Jepa
+from echolung.pretraining.loader import Batch
+from echolung.pretraining.masks import draw_masks
+from echolung.pretraining.recipe import Recipe
+from echolung.pretraining.schedules import learning_rate, momentum, weight_decay
+from echolung.pretraining.start import Started
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update came to; on a GPU it may still be computing.
+
+    Attributes:
+        step: from 0.
+        sums: loss, processes that wish to stop, clips that could be read; over all processes.
+        gradient: norm of the gradient before any clipping.
+        rates: learning rate, weight decay and momentum of the step.
+        gauges: of the representation and the masks, where it was looked at.
+    """
+
+    step: int
+    sums: Tensor
+    gradient: Tensor
+    rates: tuple[float, float, float]
+    gauges: dict[str, Any] | None
+
+
+class Learner:
+    """Encoder, predictor, target and optimiser of one process.
+
+    Args:
+        recipe: of the run.
+        begun: the networks.
+        group: this process among the run's.
+    """
+
+    def __init__(self, recipe: Recipe, begun: Started, group: Group):
+        self.recipe, self.group = recipe, group
+        self.jepa = Jepa(begun.encoder, begun.predictor, begun.target).to(group.device)
+        for part in (self.jepa.encoder, self.jepa.predictor):
+            part.checkpointing = recipe.run.checkpointing
+        # Fused: one kernel for all tensors.
+        self.optimiser = torch.optim.AdamW(self.jepa.parameter_groups(recipe.optimiser.weight_decay), fused=True)
+        if recipe.run.compile:
+            blocks = [*self.jepa.encoder.blocks, *self.jepa.predictor.predictor_blocks, *self.jepa.target.blocks]
+            for block in blocks:  # one by one: all are alike, and what is around them is looked up, not computed
+                block.compile(dynamic=True)  # the number of visible tokens changes from step to step
+        self.model: torch.nn.Module = self.jepa
+        if group.ranks > 1:
+            where = [group.device] if group.device.type == "cuda" else None
+            self.model = DistributedDataParallel(self.jepa, device_ids=where, gradient_as_bucket_view=True)
+        precision = recipe.run.precision
+        self.precision = default_precision(str(group.device)) if precision == "auto" else precision
+
+    def update(self, batch: Batch, stop: bool) -> Update:
+        """Do one step; `stop` is this process's wish to end the run, told to all."""
+        recipe, plan, device, step = self.recipe, self.recipe.optimiser, self.group.device, batch.step
+        valid = batch.valid.to(device, torch.float32, non_blocking=True)
+        clips = self.group.total(valid.sum())
+        rates = learning_rate(step, plan), weight_decay(step, plan), momentum(step, plan)
+        for part, decay in zip(self.optimiser.param_groups, (rates[1], 0.0), strict=True):
+            part["lr"], part["weight_decay"] = rates[0], decay
+
+        grid = self.jepa.encoder.grid(recipe.clips.frames, recipe.clips.size, recipe.clips.size)
+        masks = draw_masks(grid, recipe.masks, recipe.run.seed, step, *self._share(step))
+        contexts = [torch.from_numpy(mask.context).to(device, non_blocking=True) for mask in masks]
+        targets = [torch.from_numpy(mask.target).to(device, non_blocking=True) for mask in masks]
+        frames = batch.frames.to(device, non_blocking=True), batch.sides.to(device, non_blocking=True)
+        clip = augment(*frames, batch.samples, recipe.clips, recipe.run.seed)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            losses = self.model(clip, contexts, targets, valid / clips.clamp(min=1))
+        (losses.loss * self.group.ranks).backward()  # the processes' gradients are averaged, and this wants their sum
+        gradient = self._descend()
+        self.jepa.update_target(rates[2])
+
+        sums = torch.stack([losses.loss.detach().float(), torch.full((), float(stop), device=device)])
+        looked = None
+        if step % recipe.run.gauge_every == 0 or step + 1 == plan.steps:
+            looked = {**gauges(losses.predicted, losses.wanted), **context_shares(masks, grid)}
+        return Update(step, torch.cat([self.group.total(sums), clips[None]]), gradient, rates, looked)
+
+    def _share(self, step: int) -> tuple[np.ndarray, slice]:
+        """Return the numbers of the samples of a step, and which of them are this process's."""
+        batch, rank, ranks = self.recipe.optimiser.batch, self.group.rank, self.group.ranks
+        return np.arange(step * batch, (step + 1) * batch), slice(rank * batch // ranks, (rank + 1) * batch // ranks)
+
+    def _descend(self) -> Tensor:
+        """Let the optimiser use the gradients; return their norm."""
+        parameters = [parameter for part in self.optimiser.param_groups for parameter in part["params"]]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if self.recipe.optimiser.clip:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.recipe.optimiser.clip, norm)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        return norm
