@@ -26,6 +26,9 @@ LOOK = 2.0
 SILENCE = 40.0
 """Seconds without one after which a process counts as dead."""
 
+START = 300.0
+"""Seconds that a process may take to its first sign of life, and the others to find the meeting point."""
+
 PATIENCE = timedelta(hours=2)
 """How long a process waits for the others, one of which may be probing labelled videos meanwhile."""
 
@@ -70,6 +73,8 @@ def join(device: torch.device, environment: Mapping[str, str] = os.environ) -> I
         RunError: another process failed, and with its words.
     """
     ranks = int(environment.get("WORLD_SIZE", 1))
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # also what is asked about memory and random state
     if ranks == 1:
         yield Group(0, 1, device)
         return
@@ -78,16 +83,23 @@ def join(device: torch.device, environment: Mapping[str, str] = os.environ) -> I
             f"WORLD_SIZE is {ranks}, but {', '.join(lacking)} is not set. Start with torchrun, which sets all."
         )
     rank = int(environment["RANK"])
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    store = _store(rank, ranks, environment)
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo", store=store, rank=rank, world_size=ranks, timeout=PATIENCE
-    )
+    try:
+        store = _store(rank, ranks, environment)
+    except RuntimeError as error:
+        where = f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+        raise RunError(
+            f"Process {rank} of {ranks} found nobody at {where} in {START:.0f} s. The first process, which keeps the meeting "
+            "point, has probably failed; its own output says why."
+        ) from error
     over = threading.Event()
     watch = threading.Thread(target=_watch, args=(rank, ranks, environment, over), daemon=True)
     watch.start()
     try:
+        on_gpu = device.type == "cuda"
+        dist.init_process_group(
+            "nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=ranks, timeout=PATIENCE,
+            device_id=device if on_gpu else None,
+        )  # fmt: skip
         yield Group(rank, ranks, device)
         dist.barrier()
     except BaseException as error:
@@ -105,7 +117,7 @@ def _store(rank: int, ranks: int, environment: Mapping[str, str]) -> Store:
     ours = rank == 0 and environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     inner = TCPStore(
         environment["MASTER_ADDR"], int(environment["MASTER_PORT"]), ranks, is_master=ours, wait_for_workers=False,
-        timeout=timedelta(minutes=5),
+        timeout=timedelta(seconds=START),
     )  # fmt: skip
     # A run that torchrun has started again must not read what the one before it left.
     return PrefixStore(f"echolung/{environment.get('TORCHELASTIC_RESTART_COUNT', 0)}", inner)
@@ -151,9 +163,13 @@ def _watch(rank: int, ranks: int, environment: Mapping[str, str], over: threadin
                     heard[other] = sign, time.monotonic()
         except RuntimeError:
             words = "The process that the others meet at has ended; its own output says why."
-        silent = [other for other, (_, when) in heard.items() if time.monotonic() - when > SILENCE]
+        now = time.monotonic()
+        silent = [other for other, (sign, when) in heard.items() if now - when > (SILENCE if sign else START)]
         if words is None and silent:
-            words = f"Process {silent[0]} of {ranks} has not given a sign of life for {SILENCE:.0f} s; it was probably killed."
+            long = SILENCE if heard[silent[0]][0] else START
+            words = (
+                f"Process {silent[0]} of {ranks} has not given a sign of life for {long:.0f} s; it was probably killed."
+            )
         # The main thread, if it noticed by itself, gets a moment to leave in its own way.
         if words is not None and not over.wait(2 * LOOK):
             _leave(f"{words} Process {rank} stopped with it.")

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from echolung.clips.packed import Pack
 from echolung.errors import InputError
 from echolung.pretraining.pool import Pool
 from echolung.pretraining.recipe import Recipe, differences, read_recipe
@@ -12,7 +13,7 @@ RECIPE, POOL, BROKEN = "recipe.toml", "pool.json", "broken.json"
 LAST, BEST = "last.safetensors", "best.safetensors"
 
 
-def check_folder(folder: Path, recipe: Recipe, pool: Pool, resume: bool) -> None:
+def check_folder(folder: Path, recipe: Recipe, pool: Pool, pack: Path | None, resume: bool) -> None:
     """Make sure that a run can begin in a folder, or that the one there is the same.
 
     Raises:
@@ -27,17 +28,33 @@ def check_folder(folder: Path, recipe: Recipe, pool: Pool, resume: bool) -> None
         raise InputError(f"There is no run to go on with at {folder} (no {RECIPE}).")
     if differ := differences(recipe, read_recipe(file)):
         raise InputError(f"The run at {folder} began with another recipe. Now {listed(differ)} as it was then.")
-    began = json.loads((folder / POOL).read_text("utf-8"))["digest"]
-    if began != pool.digest:
+    began = json.loads((folder / POOL).read_text("utf-8"))
+    if began["digest"] != pool.digest:
         raise InputError(
-            f"The run at {folder} began with another pool of videos ({began[:12]}, now {pool.digest[:12]}). Name the same "
-            f"datasets, or compare with the list in {POOL}."
+            f"The run at {folder} began with another pool of videos ({began['digest'][:12]}, now {pool.digest[:12]}). Name the "
+            f"same datasets, or compare with the list in {POOL}."
+        )
+    if began["frames"] != (now := _frames(pack)):
+        raise InputError(
+            f"The run at {folder} learnt from {began['frames']}, and now it would from {now}. Name the same --pack."
         )
 
 
-def begin_folder(folder: Path, recipe: Recipe, pool: Pool) -> None:
+def begin_folder(folder: Path, recipe: Recipe, pool: Pool, pack: Path | None) -> None:
     """Make a run's folder and write down what it is of."""
     folder.mkdir(parents=True, exist_ok=True)
-    facts = {"digest": pool.digest, "weights": pool.weights, "notes": list(pool.notes), "videos": list(pool.names)}
+    facts = {
+        "digest": pool.digest,
+        "frames": _frames(pack),
+        "weights": pool.weights,
+        "notes": list(pool.notes),
+        "videos": list(pool.names),
+    }
     (folder / POOL).write_text(json.dumps(facts, indent=1), "utf-8")
     (folder / RECIPE).write_text(recipe.to_toml(), "utf-8")  # last: its being there says that the folder is a run
+
+
+def _frames(pack: Path | None) -> str:
+    """Return what a clip's frames are of: a pack that holds them as stored gives the same as the videos themselves."""
+    size = Pack.open(pack).size if pack else None
+    return f"frames packed at {size} pixels" if size else "frames as stored"

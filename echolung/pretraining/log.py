@@ -4,7 +4,7 @@ import importlib.util
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -69,12 +69,14 @@ class Log:
         line = {name: value for name, value in asdict(record).items() if value is not None}
         line["clips_per_second"] = record.clips_per_second
         self.file.write(json.dumps(line) + "\n")
-        for other in self.others:
-            other(record.step, dict(_numbers(line)))
+        for write, _ in self.others:
+            write(record.step, dict(_numbers(line)))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and whatever else was told."""
         self.file.close()
+        for _, close in self.others:
+            close()
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -102,7 +104,11 @@ def _numbers(line: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float
     return found
 
 
-def _tensorboard(folder: Path) -> Any:
+Other = tuple[Callable[[int, Mapping[str, float]], None], Callable[[], None]]
+"""How to write a step's numbers, and how to close."""
+
+
+def _tensorboard(folder: Path) -> Other | None:
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter
@@ -113,14 +119,14 @@ def _tensorboard(folder: Path) -> Any:
         for name, value in numbers.items():
             writer.add_scalar(name, value, step)
 
-    return write
+    return write, writer.close
 
 
-def _wandb(folder: Path, settings: Mapping[str, Any]) -> Any:
+def _wandb(folder: Path, settings: Mapping[str, Any]) -> Other | None:
     # Installed is not yet a wish to send anything anywhere; naming a project is.
     if importlib.util.find_spec("wandb") is None or not os.environ.get("WANDB_PROJECT"):
         return None
     import wandb
 
     run = wandb.init(name=folder.name, dir=str(folder), config=dict(settings), resume="allow", id=folder.name)
-    return lambda step, numbers: run.log(dict(numbers), step=step)
+    return (lambda step, numbers: run.log(dict(numbers), step=step)), run.finish

@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -31,6 +31,9 @@ from echolung.pretraining.recipe import Recipe
 from echolung.pretraining.start import start
 from echolung.pretraining.state import State, load_state, newest_state, save_state
 from echolung.text import listed
+
+TWICE = 5.0
+"""Seconds within which a second signal is the same wish: torchrun passes on what a cluster also sends to every process."""
 
 Judge = Callable[[VisionTransformer], dict[str, float]]
 """Encoder -> scores; "score" is the one that the best checkpoint has most of."""
@@ -93,10 +96,7 @@ def pretrain(
     with join(torch.device(device)) as group:
         if recipe.optimiser.batch % group.ranks:
             raise InputError(f"optimiser.batch = {recipe.optimiser.batch} cannot be shared by {group.ranks} processes.")
-        check_folder(folder, recipe, pool, resume)
-        group.wait()  # all have looked before the first one writes
-        if group.first and not resume:
-            begin_folder(folder, recipe, pool)
+        check_folder(folder, recipe, pool, pack, resume)
         loader = Loader(
             pool,
             recipe.clips,
@@ -111,8 +111,12 @@ def pretrain(
         )
         run = _Run(recipe, pool, folder, group, loader, judge, on_step, tell)
         try:
+            first = run.build(resume)
+            group.wait()  # all have looked before the first one writes
+            if group.first and not resume:
+                begin_folder(folder, recipe, pool, pack)
             with _stop_politely(run):
-                return run.train(resume)
+                return run.train(first)
         except torch.OutOfMemoryError as error:
             raise RunError(_no_memory(recipe, group)) from error
         finally:
@@ -132,11 +136,14 @@ def _no_memory(recipe: Recipe, group: Group) -> str:
 
 @contextmanager
 def _stop_politely(run: "_Run") -> Iterator[None]:
-    """Take the first SIGTERM (a cluster's time limit) or Ctrl-C as the wish to save and stop; a second one acts at once."""
+    """Take the first SIGTERM (a cluster's time limit) or Ctrl-C as the wish to save and stop; a later one acts at once."""
 
     def note(number: int, frame: FrameType | None) -> None:
-        run.asked_to_stop = True
-        signal.signal(number, before[signal.Signals(number)])
+        if run.asked_to_stop is None:
+            run.asked_to_stop = time.monotonic()
+        elif time.monotonic() - run.asked_to_stop > TWICE:
+            signal.signal(number, before[signal.Signals(number)])
+            signal.raise_signal(number)
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -166,7 +173,8 @@ class _Run:
     ) -> None:
         self.recipe, self.pool, self.folder, self.group, self.loader = recipe, pool, folder, group, loader
         self.judge, self.on_step, self.say = judge, on_step, tell
-        self.asked_to_stop = self.stopping = False
+        self.asked_to_stop: float | None = None
+        self.stopping = False
         self.best: float | None = None
         self.broken: dict[str, str] = {}
         self.log: Log | None = None
@@ -176,12 +184,12 @@ class _Run:
         if self.group.first:
             self.say(text)
 
-    def train(self, resume: bool) -> Outcome:
-        """Train to the last step, or to where it is asked to stop."""
-        first, plan = self._build(resume), self.recipe.optimiser
+    def train(self, first: int) -> Outcome:
+        """Train from a step on to the last, or to where it is asked to stop."""
+        plan = self.recipe.optimiser
         if self.group.first:
             self.log = Log(self.folder, first, self.recipe.flat())
-        pending: Update | None = None
+        pending: tuple[Update, float] | None = None
         step = first
         if first == 0 and (scores := self._look(0)):
             shown = [f"{name} {value:.3f}" for name, value in scores.items() if name != "score" or len(scores) == 1]
@@ -189,25 +197,31 @@ class _Run:
         self.clock = time.perf_counter()
         with closing(self._batches(first)) as batches:
             for batch, waited in batches:
-                launched, step = self.learner.update(batch, self.asked_to_stop), batch.step + 1
+                launched, step = self.learner.update(batch, self.asked_to_stop is not None), batch.step + 1
                 if pending is not None:
-                    self._settle(pending)  # one step late: a GPU computes while the next one is prepared
-                self.waited, pending, last = waited, launched, step == plan.steps
+                    self._settle(pending)
+                pending, last = (launched, waited), step == plan.steps
                 judging = self.judge is not None and (last or step % self.recipe.run.judge_every == 0)
-                if last or judging or self.stopping or step % self.recipe.run.save_every == 0:
+                due = last or judging or self.stopping or step % self.recipe.run.save_every == 0
+                if due or self.group.device.type == "cpu":  # a GPU computes while the next step is prepared
                     self._settle(pending, judging)
                     pending = None
+                if due or self.stopping:
                     self._save(step)
                 if self.stopping:
                     break
         kept = self.folder / (BEST if self.judge and (self.folder / BEST).exists() else LAST)
         return Outcome(kept, step == plan.steps, step, self.broken)
 
-    def _build(self, resume: bool) -> int:
+    def build(self, resume: bool) -> int:
         """Make the networks; return the updates that they have had."""
-        begun = start(self.recipe)
+        path = newest_state(self.folder) if resume else None
+        # Weights that a checkpoint is about to replace need not be read from where the run once began.
+        begun = start(
+            replace(self.recipe, encoder=replace(self.recipe.encoder, start="random")) if path else self.recipe
+        )
         self.learner = Learner(self.recipe, begun, self.group)
-        if resume and (path := newest_state(self.folder)):
+        if path:
             state = load_state(path, self.learner.jepa, self.learner.optimiser)
             self.best, self.broken = state.best, state.broken
             self.tell(f"Goes on after step {state.step}.")
@@ -228,8 +242,9 @@ class _Run:
                 yield batch, time.perf_counter() - began
                 began = time.perf_counter()
 
-    def _settle(self, update: Update, judging: bool = False) -> None:
-        """Look at what an update came to, and write it down."""
+    def _settle(self, pending: tuple[Update, float], judging: bool = False) -> None:
+        """Look at what an update came to, and write it down with the seconds waited for its batch."""
+        update, waited = pending
         loss, stop, clips = update.sums.tolist()
         gradient, step = float(update.gradient), update.step + 1
         if not (math.isfinite(loss) and math.isfinite(gradient)):
@@ -241,7 +256,7 @@ class _Run:
             memory = torch.cuda.max_memory_allocated() if self.group.device.type == "cuda" else None
             scores = self._look(step) if judging else None
             record = StepRecord(
-                step, self.recipe.optimiser.steps, loss, round(clips), gradient, *update.rates, seconds, self.waited, memory,
+                step, self.recipe.optimiser.steps, loss, round(clips), gradient, *update.rates, seconds, waited, memory,
                 update.gauges, scores,
             )  # fmt: skip
             self.log.write(record)
@@ -272,8 +287,9 @@ class _Run:
     def _save(self, step: int) -> None:
         if self.group.first:
             state = State(step, self.pool.digest, self.best, self.broken)
-            save_state(self.folder, state, self.learner.jepa, self.learner.optimiser, self.recipe.run.keep)
+            # First: a run killed in between does its last steps again, rather than hand over what was there before them.
             save_encoder(self.folder / LAST, self.learner.jepa.target)
+            save_state(self.folder, state, self.learner.jepa, self.learner.optimiser, self.recipe.run.keep)
         self.group.wait()
         self.clock = time.perf_counter()
 

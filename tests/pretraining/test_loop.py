@@ -251,3 +251,44 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     assert [path.name for path in (tmp_path / "run" / "states").iterdir()] == ["step-000003.pt"]
     monkeypatch.setattr(torch, "save", real)
     assert go(smallest, pool, tmp_path / "run", resume=True).finished
+
+
+def test_what_cannot_begin_leaves_no_folder(pool: Pool, smallest: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        go(smallest.with_changes(["encoder.start=nowhere.pt"]), pool, tmp_path / "run")
+    (tmp_path / "cut.h5").write_bytes(b"no pack")
+    with pytest.raises(InputError):
+        go(smallest, pool, tmp_path / "run", pack=tmp_path / "cut.h5")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_without_the_weights_it_began_from(
+    whole: Path, pool: Pool, smallest: Recipe, tmp_path: Path
+) -> None:
+    began = tmp_path / "began.safetensors"
+    shutil.copy(whole / "last.safetensors", began)
+    recipe = smallest.with_changes([f"encoder.start={json.dumps(str(began))}"])
+    assert go(recipe, pool, tmp_path / "run").finished
+    alone = losses(tmp_path / "run")
+    for name in ("step-000008.pt",):
+        (tmp_path / "run" / "states" / name).unlink()
+    began.unlink()
+    assert go(recipe, pool, tmp_path / "run", resume=True).finished
+    assert losses(tmp_path / "run") == alone
+
+
+def test_frames_of_another_size_are_another_run(
+    whole: Path, pool: Pool, smallest: Recipe, tmp_path: Path, few: Manifest
+) -> None:
+    from echolung.clips.packed import pack
+
+    pack(pool.videos, tmp_path / "small.h5", size=40)
+    with pytest.raises(
+        InputError, match="learnt from frames as stored, and now it would from frames packed at 40 pixels"
+    ):
+        go(smallest, pool, whole, resume=True, pack=tmp_path / "small.h5")
+
+
+def test_times_are_those_of_their_own_step(whole: Path) -> None:
+    lines = read_lines(whole / "log.jsonl")
+    assert all(line["waited"] <= line["seconds"] for line in lines)
