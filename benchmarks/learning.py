@@ -20,6 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does:
 import numpy as np
 
 from echolung.cache import TokenStore
+from echolung.clips.packed import pack
 from echolung.clips.plan import ClipPlan
 from echolung.datasets import Manifest, load_manifest, phantom_heart, phantom_lung
 from echolung.encoders.identity import identify
@@ -28,7 +29,7 @@ from echolung.evaluation.bootstrap import resample
 from echolung.extraction import make_plan
 from echolung.extraction.run import extract
 from echolung.extraction.sources import finished_store
-from echolung.pretraining.folder import LAST
+from echolung.pretraining.folder import LAST, RECIPE
 from echolung.pretraining.loop import pretrain
 from echolung.pretraining.pool import Pool
 from echolung.pretraining.recipe import Recipe, read_recipe
@@ -86,9 +87,13 @@ def lung(recipe: Recipe, folder: Path, arguments: argparse.Namespace) -> None:
 def learn(recipe: Recipe, pool: Pool, folder: Path) -> str:
     print(f"\n{recipe.encoder.architecture}, {recipe.optimiser.steps} steps of {recipe.optimiser.batch} clips of "
           f"{recipe.clips.frames} × {recipe.clips.size} px from {'; '.join(pool.describe())}")  # fmt: skip
-    if not (folder / LAST).exists():
-        seconds = []
-        pretrain(recipe, pool, folder, on_step=lambda record: seconds.append(record.seconds))
+    packed = folder.with_suffix(".h5")
+    if not packed.exists():
+        pack(pool.videos, packed)
+    seconds: list[float] = []
+    resume = (folder / RECIPE).exists()
+    pretrain(recipe, pool, folder, pack=packed, resume=resume, on_step=lambda record: seconds.append(record.seconds))
+    if seconds:
         print(f"{sum(seconds) / 60:.1f} minutes, {recipe.optimiser.batch / np.median(seconds):.1f} clips/s")
     return str(folder / LAST)
 

@@ -38,6 +38,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     on_gpu = arguments.device.startswith("cuda")
+    if ":" in arguments.device:
+        torch.cuda.set_device(arguments.device)  # which one is waited for, and whose memory is counted
     name = arguments.recipe or ("echojepa-vitl-224" if on_gpu else "vits-112")
     batch, rounds = arguments.batch or (16 if on_gpu else 4), arguments.rounds or (20 if on_gpu else 5)
     precision = "bfloat16" if on_gpu else "float32"

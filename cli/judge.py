@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli import options
+from echolung.cli.console import counted
+from echolung.cli.pools import Sources
 from echolung.errors import InputError
 from echolung.text import in_bytes, listed
 
@@ -121,7 +122,9 @@ class Judge:
         if not self.decoded:
             raise RunError(f"Not one video of {self.manifest.name} can be read ({next(iter(broken.values()), '')}).")
         if broken:
-            self.tell(f"The probe goes without {len(broken)} videos that cannot be read: {listed(broken, 5)}.")
+            self.tell(
+                f"The probe goes without {counted(len(broken), 'video')} that cannot be read: {listed(broken, 5)}."
+            )
 
 
 def open_judge(
@@ -129,6 +132,7 @@ def open_judge(
     recipe: "Recipe",
     pool: "Pool",
     *,
+    sources: Sources | None = None,
     decoder: str = "auto",
     workers: int | None = None,
     time_limit: float = 120.0,
@@ -136,13 +140,15 @@ def open_judge(
 ) -> Judge:
     """Return the judge that DATASET[:TASK] names; says so where its videos are also learnt from.
 
+    The dataset is where `sources` has it, in the view and fold that they name; where they know none, at home.
+
     Raises:
         InputError: no such dataset or task, or fewer labelled videos than folds need.
     """
     from echolung.clips.plan import ClipPlan
 
     name, _, task = spec.partition(":")
-    manifest, _ = options.open_dataset(name, None, None, None, name.lower().endswith(".csv"))
+    manifest = (sources or Sources(name)).open(name, drop_unlabelled=name.lower().endswith(".csv"))
     task, _ = manifest.task(task or None)
     clips = ClipPlan(segments=2, frames=recipe.clips.frames, fps=recipe.clips.fps, size=recipe.clips.size)
     manifest = _labelled(manifest, task)
@@ -166,7 +172,10 @@ def _labelled(manifest: "Manifest", task: str) -> "Manifest":
     from dataclasses import replace
 
     labels = manifest.videos[manifest.tasks[task].column]
-    videos = manifest.videos[labels.notna() & (labels.astype(str) != "")].reset_index(drop=True)
+    chosen = labels.notna() & (labels.astype(str) != "")
+    if "split" in manifest.videos:  # the best checkpoint is chosen on these videos, so none of a later test
+        chosen &= manifest.videos["split"].astype(str).str.lower() != "test"
+    videos = manifest.videos[chosen].reset_index(drop=True)
     if len(videos) < 2 * FOLDS:
         raise InputError(
             f"--probe {manifest.name}:{task}: only {len(videos)} videos have a label, and a probe in nested folds needs "

@@ -9,7 +9,7 @@ from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import EVERY, err, say
+from echolung.cli.console import EVERY, counted, err, say
 from echolung.text import in_bytes
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Live(AbstractContextManager["Live"]):
         if rank := self.gauges.get("effective_rank_wanted"):
             parts.insert(2, f"rank {rank:.1f}")
         if count := self.broken():
-            parts.append(f"{count} unreadable videos")
+            parts.append(counted(count, "unreadable video"))
         return ", ".join(parts)
 
     def render(self) -> "RenderableType":
@@ -121,7 +121,7 @@ class Live(AbstractContextManager["Live"]):
         table.add_column(ratio=1)
         done = f"{last.step:,} of {last.steps:,} · {_time(self._left())} left"
         table.add_row("loss", f"[bold]{last.loss:.4f}[/]  mean of {len(self.recent)}: {self._mean():.4f}")
-        table.add_row("", f"[cyan]{sparkline(self.losses, width)}[/]")
+        table.add_row("", f"[cyan]{sparkline(list(self.losses), width)}[/]")
         table.add_row("step", done)
         table.add_row("", ProgressBar(total=last.steps, completed=last.step, width=width))
         table.add_row("speed", self._speed())
@@ -159,24 +159,26 @@ class Live(AbstractContextManager["Live"]):
         shares = [value for key, value in self.gauges.items() if key.startswith("context_share")]
         return " and ".join(f"{share:.0%}" for share in shares)
 
-    # ---- numbers over the recent steps -----------------------------------------------------------------------------------
+    # ---- numbers over the recent steps; each of a copy, since the panel is drawn by a thread of its own ------------------
 
     def _mean(self) -> float:
-        return sum(record.loss for record in self.recent) / len(self.recent)
+        losses = [record.loss for record in list(self.recent)]
+        return sum(losses) / len(losses)
 
     def _rate(self) -> float:
         """Clips a second, the waiting included."""
-        seconds = sum(record.seconds for record in self.recent)
-        clips = sum(record.clips_per_second * record.seconds for record in self.recent)
-        return clips / max(seconds, 1e-9)
+        recent = list(self.recent)
+        clips = sum(record.clips_per_second * record.seconds for record in recent)
+        return clips / max(sum(record.seconds for record in recent), 1e-9)
 
     def _waited(self) -> float:
         """Share of the time spent waiting for data."""
-        return sum(record.waited for record in self.recent) / max(sum(record.seconds for record in self.recent), 1e-9)
+        recent = list(self.recent)
+        return sum(record.waited for record in recent) / max(sum(record.seconds for record in recent), 1e-9)
 
     def _left(self) -> float:
-        last = self.recent[-1]
-        return (last.steps - last.step) * sum(record.seconds for record in self.recent) / len(self.recent)
+        recent = list(self.recent)
+        return (recent[-1].steps - recent[-1].step) * sum(record.seconds for record in recent) / len(recent)
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from echolung.cli import options
+from echolung.cli.console import counted, print_json, say, steps
 from echolung.cli.console import out as console
-from echolung.cli.console import print_json, say, steps
 from echolung.errors import InputError
 
 Dataset = Annotated[
@@ -21,6 +21,8 @@ def pack(
     out: Annotated[Path, typer.Argument(metavar="OUT.h5", help="The file to write.")],
     dataset: Dataset,
     data: options.Data = None,
+    view: options.View = None,
+    fold: options.Fold = None,
     all_splits: AllSplits = False,
     size: Annotated[
         int | None, typer.Option(help="Reduce the short side to this many pixels; default: as stored.", min=16)
@@ -33,14 +35,16 @@ def pack(
     """Decode every video once into one HDF5 file of grey frames, for `echolung pretrain --pack`."""
     from rich.markup import escape
 
-    from echolung.cli.pools import open_pool
+    from echolung.cli.pools import Sources, open_pool
     from echolung.clips import packed
     from echolung.settings import make_folder
     from echolung.text import in_bytes
 
     if out.exists():
         raise InputError(f"There is something at {out} already. Remove it, or name another file.")
-    pool = open_pool(dataset, data, all_splits)
+    sources = Sources(dataset, data, view, fold)
+    sources.check()
+    pool = open_pool(sources, all_splits)
     for line in pool.describe():
         say(line)
     make_folder(out.absolute().parent)
@@ -63,7 +67,7 @@ def pack(
         print_json({"pack": str(out), "videos": len(videos), "bytes": out.stat().st_size, "unreadable": unreadable})
         return
     console().print(
-        f"Packed {len(videos):,} videos, {int(videos['frames'].sum()):,} frames, {in_bytes(stored)}, in {seconds:.0f} s "
+        f"Packed {counted(len(videos), 'video')}, {int(videos['frames'].sum()):,} frames, {in_bytes(stored)}, in {seconds:.0f} s "
         f"({len(made.videos) / seconds:.1f} videos/s, {in_bytes(stored / seconds)}/s): {escape(str(out))}",
         soft_wrap=True,
     )

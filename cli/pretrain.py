@@ -40,6 +40,8 @@ def pretrain(
             rich_help_panel=VIDEOS,
         ),
     ] = None,
+    view: options.View = None,
+    fold: options.Fold = None,
     all_splits: Annotated[
         bool,
         typer.Option("--all-splits", help="Learn from validation and test videos, too.", rich_help_panel=VIDEOS),
@@ -70,10 +72,18 @@ def pretrain(
     device: Annotated[
         str, typer.Option(help="auto (a GPU if there is one), cpu, cuda.", rich_help_panel=MACHINE)
     ] = "auto",
-    decoder: options.Decoder = "auto",
-    workers: options.Workers = None,
-    time_limit: options.TimeLimit = 120.0,
-    as_json: options.Json = False,
+    decoder: Annotated[
+        str, typer.Option(help="auto (decord for MP4, AVI; PyAV else), av, decord.", rich_help_panel=MACHINE)
+    ] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(help="Decoding processes; default one a core.", min=1, rich_help_panel=MACHINE)
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(help="Seconds that decoding one video may take.", min=1, rich_help_panel=MACHINE)
+    ] = 120.0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON, for programs.", rich_help_panel=MACHINE)
+    ] = False,
 ) -> None:
     """Let an encoder learn from unlabelled videos by V-JEPA 2's objective, safely enough to leave alone for a day.
 
@@ -84,8 +94,9 @@ def pretrain(
     tell = say if is_first() else _silent
     device = choose_device(device, os.environ)
     asked = Asked(
-        dataset, str(data.absolute()) if data else None, all_splits, str(pack.absolute()) if pack else None, probe
-    )
+        dataset, str(data.absolute()) if data else None, all_splits, str(pack.absolute()) if pack else None, probe,
+        view, fold,
+    )  # fmt: skip
     if data is not None and dataset is None and not resume:
         raise InputError(f"--data {data} says where a dataset is, but not which: name it with --dataset.")
     folder = find_run(resume, name, to) if resume is not None else None
@@ -110,12 +121,13 @@ def hearts_at_home(tell: Tell) -> list[str]:
         InputError: there is none; says what to get or generate.
     """
     from echolung.datasets import DATASETS
+    from echolung.datasets.phantom_files import holds_phantoms
     from echolung.settings import home
 
     folder = home() / "data"
     hearts = [name for name, dataset in DATASETS.items() if dataset.organ == "heart"]
     there = [name for name in hearts if (folder / name).exists()]
-    real = [name for name in there if not name.startswith("phantom")]
+    real = [name for name in there if not (name.startswith("phantom") or holds_phantoms(folder / name))]
     if real:
         return real
     if there:

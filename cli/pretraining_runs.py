@@ -3,11 +3,12 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import out, print_json
+from echolung.cli.console import counted, out, print_json
+from echolung.cli.pools import Sources
 from echolung.errors import InputError
 from echolung.text import listed
 
@@ -34,6 +35,8 @@ class Asked:
         all_splits: validation and test videos, too.
         pack: packed videos.
         probe: dataset and task of the labelled probe.
+        view: of the datasets that have views.
+        fold: of the datasets that have folds.
     """
 
     dataset: str | None = None
@@ -41,10 +44,19 @@ class Asked:
     all_splits: bool = False
     pack: str | None = None
     probe: str | None = None
+    view: str | None = None
+    fold: int | None = None
 
     def over(self, before: "Asked") -> "Asked":
         """Return this, and where nothing was said what was asked before."""
-        return Asked(**{key: value or getattr(before, key) for key, value in asdict(self).items()})
+        # Fold 0 is a fold.
+        said = {key: value for key, value in asdict(self).items() if value is not None and value is not False}
+        return replace(before, **said)
+
+    @property
+    def sources(self) -> Sources:
+        """Return where the datasets are, and what is taken of them."""
+        return Sources(str(self.dataset), Path(self.data) if self.data else None, self.view, self.fold)
 
 
 # ---- which run ----------------------------------------------------------------------------------------------------------
@@ -176,7 +188,7 @@ class Run:
         self._check_room(device)
         judge = self._judge(pool, reading, tell)
         tell(f"{'Goes on with' if self.begun else 'Run'}: {self.folder}")
-        with Live(self.folder.name, self._broken, self._losses(), silent=not is_first()) as live:
+        with Live(self.folder.name, lambda: len(self._unreadable()), self._losses(), silent=not is_first()) as live:
             pack = Path(self.asked.pack) if self.asked.pack else None
             return train(
                 self.recipe, pool, self.folder, pack=pack, device=device, resume=self.begun, judge=judge,
@@ -186,9 +198,8 @@ class Run:
     def _pool(self, tell: Tell) -> "Pool":
         from echolung.cli.pools import open_pool
 
-        asked = self.asked
-        data = Path(asked.data) if asked.data else None
-        pool = open_pool(str(asked.dataset), data, asked.all_splits, tell)
+        self.asked.sources.check([self.asked.probe.partition(":")[0]] if self.asked.probe else [])
+        pool = open_pool(self.asked.sources, self.asked.all_splits, tell)
         for line in pool.describe():
             tell(f"Pool: {line}")
         return pool
@@ -202,22 +213,22 @@ class Run:
         from echolung.cli.judge import open_judge
 
         probe = self.asked.probe
-        return open_judge(probe, self.recipe, pool, tell=tell, **reading) if probe else None
+        return open_judge(probe, self.recipe, pool, sources=self.asked.sources, tell=tell, **reading) if probe else None
 
     def _note(self, live: "Live", record: Any) -> None:
         if not (self.folder / ASKED).exists():
             (self.folder / ASKED).write_text(json.dumps(asdict(self.asked), indent=1) + "\n", "utf-8")
         live.on_step(record)
 
-    def _broken(self) -> int:
-        """Count the videos that no process could read so far."""
-        names: set[str] = set()
-        for file in self.folder.glob("broken*.json"):
+    def _unreadable(self) -> dict[str, str]:
+        """Return the videos that some process could not read so far, and why; each process lists its own."""
+        found: dict[str, str] = {}
+        for file in sorted(self.folder.glob("broken*.json")):
             try:
-                names |= set(json.loads(file.read_text("utf-8")))
+                found |= json.loads(file.read_text("utf-8"))
             except ValueError:  # being written
                 continue
-        return len(names)
+        return dict(sorted(found.items()))
 
     def _losses(self) -> list[float]:
         from echolung.pretraining.log import FILE, read_lines
@@ -234,14 +245,17 @@ class Run:
         summary, curves = summarise_log(log), self.folder / "loss.png"
         draw_log(log, f"{self.folder.name} · {self.recipe.encoder.architecture}", curves)
         checkpoint = self._keep(outcome) if outcome.finished else None
+        broken = self._unreadable() | outcome.broken
+        if broken:
+            (self.folder / "broken.json").write_text(json.dumps(broken, indent=1), "utf-8")
         if as_json:
             print_json(
                 {"run": str(self.folder), "finished": outcome.finished, "step": outcome.step,
                  "checkpoint": str(checkpoint) if checkpoint else None, "curves": str(curves), **summary,
-                 "broken": outcome.broken, "recipe": self.recipe.flat()}
+                 "broken": broken, "recipe": self.recipe.flat()}
             )  # fmt: skip
             return
-        for line in self._told(outcome, summary, checkpoint):
+        for line in self._told(outcome, summary, broken, checkpoint):
             out().print(line, highlight=False, soft_wrap=True)
 
     def _keep(self, outcome: "Outcome") -> Path:
@@ -254,7 +268,9 @@ class Run:
         save_encoder(path, load_vit(outcome.checkpoint)[0])
         return path
 
-    def _told(self, outcome: "Outcome", summary: dict[str, Any], checkpoint: Path | None) -> list[str]:
+    def _told(
+        self, outcome: "Outcome", summary: dict[str, Any], broken: dict[str, str], checkpoint: Path | None
+    ) -> list[str]:
         from rich.markup import escape
 
         plan, name = self.recipe.optimiser, escape(self.folder.name)
@@ -262,8 +278,8 @@ class Run:
             f"[bold]{name}[/]: step {outcome.step:,} of {plan.steps:,}, loss {summary['loss_first']:.4f} at first, "
             f"{summary['loss_last']:.4f} at last; curves: {escape(str(self.folder / 'loss.png'))}"
         ]
-        if outcome.broken:
-            lines.append(f"[red]{len(outcome.broken)} videos could not be read[/]: {escape(listed(outcome.broken, 5))}")
+        if broken:
+            lines.append(f"[red]{counted(len(broken), 'video')} could not be read[/]: {escape(listed(broken, 5))}")
         if checkpoint is None:
             return [*lines, f"Stopped, and saved. To go on: echolung pretrain --resume {name}"]
         if outcome.checkpoint.name.startswith("best"):

@@ -3,6 +3,7 @@
 import torch
 
 from echolung.errors import InputError
+from echolung.text import listed
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -15,10 +16,19 @@ def pick_device(name: str = "auto") -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        raise InputError(f"There is no device {name!r}; there are {listed(_devices())}.") from error
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
+
+
+def _devices() -> list[str]:
+    """Return the names of devices that this machine has."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return ["auto", "cpu", *(["cuda", *gpus] if gpus else []), *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def default_precision(device: str = "auto") -> str:

@@ -4,15 +4,17 @@ The workers import this module and what it needs: never torch (the parent hands 
 """
 
 import hashlib
-import multiprocessing
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from multiprocessing import parent_process
+from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
-from typing import Any, TypeVar
+from threading import Thread
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -106,9 +108,7 @@ def run_in_workers(
     """
     workers = workers or os.cpu_count() or 1
     ahead = ahead or 2 * workers
-    # Spawned, not forked: a child forked from a process that has used torch or decord threads can deadlock.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPool(max_workers=workers, context=context, initializer=_set_up_worker) as pool:
+    with ProcessPool(max_workers=workers, context=_Spawn(), initializer=_set_up_worker) as pool:
         waiting: deque[tuple[Job, Any]] = deque()
         try:
             for job in jobs:
@@ -124,11 +124,47 @@ def run_in_workers(
                 pool.stop()
 
 
+ASKING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that are the parent's to handle: a terminal or a cluster sends them to all of its processes at once."""
+
+
+class _Worker(SpawnProcess):
+    """A process that only its parent ends."""
+
+    def start(self) -> None:
+        # The mask is inherited: a signal that comes while Python starts must not end the worker either.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ASKING)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def terminate(self) -> None:
+        """End the process, which ignores SIGTERM, at once. It has nothing to put in order."""
+        self.kill()
+
+
+class _Spawn(SpawnContext):
+    """Spawned, not forked: a child forked from a process that has used torch or decord threads can deadlock."""
+
+    Process: ClassVar[type[SpawnProcess]] = _Worker
+
+
 def _set_up_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's to handle
+    for number in ASKING:
+        signal.signal(number, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
     os.environ["OMP_NUM_THREADS"] = "1"  # parallel over files, so each process keeps to itself
     # FFmpeg writes its own view of a broken file to the terminal, over the progress bar; the reason comes back as an error.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def _end_with_parent() -> None:
+    """End this process, whatever it is doing, once its parent is gone: nobody else would end one that hangs."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _finish(job: Job, future: Any, time_limit: float) -> tuple[Job, Any]:

@@ -48,7 +48,7 @@ def write_dynamic(
         progress: called with 1 after each video.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or `root` holds something that is no phantom.
         RunError: the folder cannot be written to, or is full.
     """
     check_numbers(videos, None, seed, frames, size, 50.0)
@@ -93,11 +93,12 @@ def write_pediatric(
     Args: as `write_dynamic`.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or `root` holds something that is no phantom.
         RunError: the folder cannot be written to, or is full.
     """
     check_numbers(videos, None, seed, frames, size, 50.0)
     inside = root / INSIDE
+    both = [str(INSIDE / view / f"{table}.csv") for table in ("VolumeTracings", "FileList") for view in VIEWS]
 
     def write_one(number: int) -> Row:
         visit, instance = divmod(number, 4)
@@ -121,13 +122,13 @@ def write_pediatric(
         for view in sorted({row["view"] for row in rows}):
             here = [row for row in rows if row["view"] == view]
             traces = [line for row in here for line in row["traces"]]
-            made[f"{view}/VolumeTracings.csv"] = pd.DataFrame(traces, columns=["FileName", "X", "Y", "Frame"])
-            made[f"{view}/FileList.csv"] = pd.DataFrame(here).drop(columns=["traces", "view"])
+            made[str(INSIDE / view / "VolumeTracings.csv")] = pd.DataFrame(
+                traces, columns=["FileName", "X", "Y", "Frame"]
+            )
+            made[str(INSIDE / view / "FileList.csv")] = pd.DataFrame(here).drop(columns=["traces", "view"])
         return made
 
-    views = VIEWS[: min(videos, len(VIEWS))]
-    names = [f"{view}/{table}.csv" for table in ("VolumeTracings", "FileList") for view in views]
-    write_files(inside, videos, write_one, tables, names, progress)
+    write_files(root, videos, write_one, tables, both, progress)
 
 
 def _change(seed: int, child: int) -> float:

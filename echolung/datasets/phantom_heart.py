@@ -13,11 +13,11 @@ from echolung.datasets.echonet import REDUCED, reduced_words
 from echolung.datasets.heart_anatomy import Patient, Scene
 from echolung.datasets.heart_image import render
 from echolung.datasets.manifest import Manifest, Task
-from echolung.datasets.phantom_files import Row, check_numbers, write_files
+from echolung.datasets.phantom_files import OWN_TABLE, Row, check_numbers, write_files
 from echolung.errors import InputError
 from echolung.text import listed
 
-TABLE = "phantoms.csv"
+TABLE = OWN_TABLE
 TASKS = {
     "ef": Task("regression", "ef", level="patient"),
     "esv": Task("regression", "esv", level="patient"),
@@ -113,7 +113,7 @@ def write(
         progress: called with 1 after each video.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or `root` holds something that is no phantom.
         RunError: the folder cannot be written to, or is full.
     """
     check_numbers(videos, patients, seed, frames, size, fps)

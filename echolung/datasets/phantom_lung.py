@@ -11,12 +11,13 @@ import pandas as pd
 from echolung.datasets.bmode import write_video
 from echolung.datasets.lung_anatomy import Lesion, Patient, Scene, render
 from echolung.datasets.manifest import Manifest, Task
-from echolung.errors import InputError, RunError
+from echolung.datasets.phantom_files import OWN_TABLE, Row, check_numbers, write_files
+from echolung.errors import InputError
 from echolung.text import listed
 
 PATTERNS = ("regular", "covid", "pneumonia")
 
-TABLE = "phantoms.csv"
+TABLE = OWN_TABLE
 
 
 def draw_patient(number: int, seed: int) -> Patient:
@@ -104,51 +105,25 @@ def write(
         progress: called with 1 after each video.
 
     Raises:
-        InputError: a number is out of range.
+        InputError: a number is out of range, or `root` holds something that is no phantom.
         RunError: the folder cannot be written to, or is full.
     """
-    _check(videos, patients, seed, frames, size, fps)
-    patients = min(patients or 3 * math.ceil(videos / 6), videos)
-    rows = []
-    try:
-        (root / "videos").mkdir(parents=True, exist_ok=True)
-        # An older table must not vouch for videos that are being replaced.
-        (root / TABLE).unlink(missing_ok=True)
-        for number in range(videos):
-            nth, who = divmod(number, patients)
-            rows.append(_write_one(root, who, nth, seed, frames, size, fps))
-            if progress:
-                progress(1)
-        partial = root / f"{TABLE}.partial"
-        pd.DataFrame(rows).to_csv(partial, index=False, lineterminator="\n")
-        partial.replace(root / TABLE)
-    except OSError as error:
-        raise RunError(
-            f"Cannot write lung phantoms to {root} ({len(rows)} of {videos} videos done): {error.strerror or error}. "
-            "Free some room or name another folder, then run again."
-        ) from error
+    check_numbers(videos, patients, seed, frames, size, fps)
+    people = min(patients or 3 * math.ceil(videos / 6), videos)
 
+    def write_one(number: int) -> Row:
+        nth, who = divmod(number, people)
+        patient, random = draw_patient(who, seed), _random(seed, 2, who, nth)
+        scene = draw_scene(patient, random)
+        name = f"phantom_{who:03d}_{nth}"
+        path = f"videos/{name}{scene.suffix}"
+        (root / "videos").mkdir(exist_ok=True)
+        write_video(root / path, render(patient, scene, random, frames, size, fps), fps)
+        drawn = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(patient).items()}
+        seen = {"severity": round(scene.severity, 3), "b_lines": len(scene.b_lines), "lesions": len(scene.lesions)}
+        return {"video_id": name, "path": path, "patient": f"P{who:03d}", **drawn, **seen, "fps": fps}
 
-def _write_one(root: Path, who: int, nth: int, seed: int, frames: int, size: int, fps: float) -> dict[str, object]:
-    patient, random = draw_patient(who, seed), _random(seed, 2, who, nth)
-    scene = draw_scene(patient, random)
-    name = f"phantom_{who:03d}_{nth}"
-    path = f"videos/{name}{scene.suffix}"
-    write_video(root / path, render(patient, scene, random, frames, size, fps), fps)
-    drawn = {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(patient).items()}
-    seen = {"severity": round(scene.severity, 3), "b_lines": len(scene.b_lines), "lesions": len(scene.lesions)}
-    return {"video_id": name, "path": path, "patient": f"P{who:03d}", **drawn, **seen, "fps": fps}
-
-
-def _check(videos: int, patients: int | None, seed: int, frames: int, size: int, fps: float) -> None:
-    if videos < 1 or frames < 1 or (patients is not None and patients < 1):
-        raise InputError(f"Phantoms need at least 1 video, patient and frame, not {videos}, {patients} and {frames}.")
-    if size < 16 or size % 2:
-        raise InputError(
-            f"Phantoms are an even number of pixels wide, 16 or more (video codecs ask for it), not {size}."
-        )
-    if seed < 0 or not 1 <= fps <= 1000:
-        raise InputError(f"Phantoms need a seed of 0 or more and 1 to 1000 frames a second, not {seed} and {fps}.")
+    write_files(root, videos, write_one, lambda rows: {TABLE: pd.DataFrame(rows)}, (TABLE,), progress)
 
 
 def load(root: Path) -> Manifest:

@@ -7,7 +7,8 @@ training checkpoints, Hugging Face's folders and files, bare state dicts, and ec
 import json
 import os
 import re
-import tempfile
+import secrets
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -154,18 +155,17 @@ def save_encoder(path: Path, encoder: nn.Module) -> None:
         raise InputError(f"An encoder is saved as safetensors; let the name {path.name!r} end in .safetensors.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     content = save(tensors, {"echolung": json.dumps({"config": asdict(model.config)})})
+    # Not by mkstemp, whose files only their owner may read.
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    except OSError as error:
-        raise RunError(f"Cannot write the checkpoint {path}: {error.strerror}.") from error
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise RunError(f"Cannot write the checkpoint {path}: {error.strerror}.") from error
 
 

@@ -1,5 +1,7 @@
 """Grey squares as read -> what the encoder takes: a random crop of each clip, on the device, all clips at once."""
 
+from functools import lru_cache
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -32,9 +34,21 @@ def augment(
         seed: of the run.
     """
     boxes, mirrored = draw_crops(samples, plan, seed)
-    squares = _crop(frames, sides, boxes.to(frames.device), mirrored.to(frames.device), plan.size)
-    mean, std = (torch.tensor(values, device=frames.device)[:, None, None, None] * 255 for values in (MEAN, STD))
+    drawn = torch.cat([boxes, mirrored[:, None]], 1)  # one table, one copy
+    if frames.is_cuda:
+        drawn = drawn.pin_memory()  # so that the copy is not waited for
+    drawn = drawn.to(frames.device, non_blocking=True)
+    squares = _crop(frames, sides, drawn[:, :4], drawn[:, 4] > 0, plan.size)
+    mean, std = _normalisation(frames.device)
     return (squares[:, None] - mean) / std
+
+
+@lru_cache(maxsize=8)
+def _normalisation(device: torch.device) -> tuple[Float[Tensor, "3 1 1 1"], Float[Tensor, "3 1 1 1"]]:
+    """Return ImageNet's mean and standard deviation of grey levels from 0 to 255; made once a device, which waits for it."""
+    with torch.inference_mode(False):  # they outlive the call that first needs them
+        mean, std = (torch.tensor(values, device=device)[:, None, None, None] * 255 for values in (MEAN, STD))
+    return mean, std
 
 
 def draw_crops(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -25,6 +26,13 @@ from echolung.text import in_bytes
 
 MARGIN = 1.1
 """Memory wanted over memory counted: what the allocator cannot use, and the workspaces of libraries."""
+
+
+SAMPLES = 256
+"""Clips of a batch that masks are drawn for, at most."""
+
+CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""Where Linux tells what a container or a cluster's job may take."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +114,27 @@ def fitting_batch(recipe: Recipe, room_bytes: int, ranks: int = 1, precision: st
         ranks: processes.
         precision: as for `step_bytes`.
     """
-    fits, too_many = 0, recipe.optimiser.batch // ranks + 1
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if step_bytes(recipe, middle * ranks, ranks, precision) * MARGIN <= room_bytes:
-            fits = middle
-        else:
-            too_many = middle
-    return fits * ranks
+    needed = _needed(recipe, recipe.optimiser.batch, ranks, precision)
+    return recipe.optimiser.batch if needed <= room_bytes else _fewer(recipe, needed, room_bytes, ranks, precision)
+
+
+def _needed(recipe: Recipe, batch: int, ranks: int, precision: str | None) -> int:
+    return round(step_bytes(recipe, batch, ranks, precision) * MARGIN)
+
+
+def _fewer(recipe: Recipe, needed: int, room_bytes: int, ranks: int, precision: str | None) -> int:
+    """Return the largest batch that fits, where the recipe's own, which has `needed`, is too large.
+
+    A dry run of a large encoder takes seconds. Memory is a line in clips, but for masks that get a little shorter: a guess
+    along it, from one clip to the fewest known to be too many, rarely has to be made again.
+    """
+    least, clips = _needed(recipe, ranks, ranks, precision), recipe.optimiser.batch // ranks
+    if least > room_bytes:
+        return 0
+    while needed > room_bytes:
+        clips = 1 + (room_bytes - least) * (clips - 1) // (needed - least)
+        needed = _needed(recipe, clips * ranks, ranks, precision) if clips > 1 else least
+    return clips * ranks
 
 
 def check_room(recipe: Recipe, room_bytes: int, ranks: int = 1, precision: str | None = None) -> None:
@@ -123,12 +144,12 @@ def check_room(recipe: Recipe, room_bytes: int, ranks: int = 1, precision: str |
         InputError: it does not; says what it needs, what there is, and which batch would fit.
     """
     batch = recipe.optimiser.batch
-    needed = round(step_bytes(recipe, batch, ranks, precision) * MARGIN)
+    needed = _needed(recipe, batch, ranks, precision)
     if needed <= room_bytes:
         return
     process = f" ({batch // ranks} a process)" if ranks > 1 else ""
     advice = []
-    if fits := fitting_batch(recipe, room_bytes, ranks, precision):
+    if fits := _fewer(recipe, needed, room_bytes, ranks, precision):
         advice.append(f"A batch of {fits} would fit: --set optimiser.batch={fits}.")
     if not recipe.run.checkpointing:
         lean = replace(recipe, run=replace(recipe.run, checkpointing=True))
@@ -147,25 +168,65 @@ def check_room(recipe: Recipe, room_bytes: int, ranks: int = 1, precision: str |
 
 
 def room(device: torch.device) -> int:
-    """Return the bytes that this process can have: of the GPU, what is free or already its own; else of the machine."""
+    """Return the bytes that this process can have.
+
+    Of a GPU, what is free or already its own. Else an equal share for each training process here of what the machine has
+    free, or of what is left of the limit that a container or a cluster's job sets.
+    """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    facts = Path("/proc/meminfo")
-    if facts.exists():
-        lines = (line.split() for line in facts.read_text("utf-8").splitlines())
-        found = {words[0]: int(words[1]) * 1024 for words in lines if len(words) == 3}
-        if "MemAvailable:" in found:
-            return found["MemAvailable:"]
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = _numbers(Path("/proc/meminfo")).get("MemAvailable:")
+    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if free is None else free * 1024
+    return max(0, min([machine, *_cgroup_rooms()])) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
+
+
+def _cgroup_rooms() -> list[int]:
+    """Return the bytes left of the limit of each control group that this process is in; cached files can be given up.
+
+    Groups are nested, and a container may see its own as the root: https://docs.kernel.org/admin-guide/cgroup-v2.html.
+    """
+    rooms = []
+    for line in _text(OWN_CGROUPS).splitlines():
+        _, controllers, path = line.split(":", 2)
+        own = Path(path.lstrip("/"))
+        if not controllers:
+            root, limit, used, total = CGROUPS, "memory.max", "memory.current", ""
+        elif "memory" in controllers.split(","):
+            root, limit, used, total = CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
+        else:
+            continue
+        for folder in (root / part for part in (own, *own.parents)):
+            most, now = _text(folder / limit).strip(), _text(folder / used).strip()
+            if most.isdigit() and now.isdigit():  # "max" is no limit
+                facts = _numbers(folder / "memory.stat")
+                files = sum(facts.get(f"{total}{kind}_file", 0) for kind in ("active", "inactive"))
+                rooms.append(int(most) - int(now) + files)
+    return rooms
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except OSError:
+        return ""
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Return the first number of each line by its first word."""
+    lines = (line.split() for line in _text(path).splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
 
 
 def mask_lengths(recipe: Recipe, batch: int) -> list[Lengths]:
-    """Return the lengths of the masks of some steps: they change with the block drawn for a step."""
-    steps = max(4, min(32, 1024 // batch))
+    """Return the lengths of the masks of some steps: they change with the block drawn for a step.
+
+    Masks are cut to the least of the batch. Of a large one the first `SAMPLES` clips are drawn: with all of them lengths
+    would be the same or shorter.
+    """
+    drawn = min(batch, SAMPLES)
+    steps = max(4, min(32, 1024 // drawn))
     draws = (
-        draw_masks(
-            _grid(recipe), recipe.masks, recipe.run.seed, step, torch.arange(step * batch, (step + 1) * batch).numpy()
-        )
+        draw_masks(_grid(recipe), recipe.masks, recipe.run.seed, step, np.arange(step * batch, step * batch + drawn))
         for step in range(steps)
     )
     return [[(mask.context.shape[1], mask.target.shape[1]) for mask in masks] for masks in draws]

@@ -25,7 +25,7 @@ def gauges(predicted: Float[Tensor, "b m d"], wanted: Float[Tensor, "b m d"]) ->
     for name, tokens in (("wanted", wanted), ("predicted", predicted)):
         rows = _some(tokens.flatten(0, 1))
         found[f"effective_rank_{name}"] = effective_rank(rows)
-        found[f"std_{name}"] = float(rows.double().std(0, correction=0).mean())
+        found[f"std_{name}"] = float(_double(rows).std(0, correction=0).mean())
     return found
 
 
@@ -39,7 +39,7 @@ def effective_rank(rows: Float[Tensor, "n d"]) -> float:
     # Singular values are roots of the small Gram matrix's eigenvalues. In float32 its rounding, 1e-7 of the largest
     # eigenvalue, would be 3e-4 of the largest singular value in each of a thousand directions: a collapsed representation
     # would seem to have a rank of ten.
-    rows = rows.double()
+    rows = _double(rows)
     if not rows.isfinite().all():
         return float("nan")
     rows = rows - rows.mean(0)
@@ -69,6 +69,11 @@ def context_shares(masks: Sequence[Masks], grid: tuple[int, int, int]) -> dict[s
         found[f"context_share_{i}"] = visible / (slots * tokens)
         found[f"context_slots_{i}"] = [float(count) for count in counts]
     return found
+
+
+def _double(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Return the rows in float64, which Apple's GPUs do not have: on the processor then."""
+    return (rows.cpu() if rows.device.type == "mps" else rows).double()
 
 
 def _some(rows: Float[Tensor, "n d"]) -> Float[Tensor, "k d"]:

@@ -77,8 +77,7 @@ class Learner:
 
         grid = self.jepa.encoder.grid(recipe.clips.frames, recipe.clips.size, recipe.clips.size)
         masks = draw_masks(grid, recipe.masks, recipe.run.seed, step, *self._share(step))
-        contexts = [torch.from_numpy(mask.context).to(device, non_blocking=True) for mask in masks]
-        targets = [torch.from_numpy(mask.target).to(device, non_blocking=True) for mask in masks]
+        contexts, targets = [self._send(m.context) for m in masks], [self._send(m.target) for m in masks]
         frames = batch.frames.to(device, non_blocking=True), batch.sides.to(device, non_blocking=True)
         clip = augment(*frames, batch.samples, recipe.clips, recipe.run.seed)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -97,6 +96,13 @@ class Learner:
         """Return the numbers of the samples of a step, and which of them are this process's."""
         batch, rank, ranks = self.recipe.optimiser.batch, self.group.rank, self.group.ranks
         return np.arange(step * batch, (step + 1) * batch), slice(rank * batch // ranks, (rank + 1) * batch // ranks)
+
+    def _send(self, ids: np.ndarray) -> Tensor:
+        """Return ids on the device, without waiting until they are there."""
+        tensor = torch.from_numpy(ids)
+        return (
+            tensor.pin_memory().to(self.group.device, non_blocking=True) if self.group.device.type == "cuda" else tensor
+        )
 
     def _descend(self) -> Tensor:
         """Let the optimiser use the gradients; return their norm."""

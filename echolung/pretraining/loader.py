@@ -30,6 +30,9 @@ WINDOW_TAG = 403
 AHEAD = 3
 """Batches that are read before their turn."""
 
+ENOUGH_BROKEN = 64
+"""Videos tried without a readable one that end a run."""
+
 CLIPS_A_JOB = 64
 """Clips that a process reads from a pack at once, at most."""
 
@@ -78,6 +81,7 @@ class Loader:
         decoder: str = "auto",
         time_limit: int | float = TIME_LIMIT,
         tell: Callable[[str], None] = lambda text: None,
+        pin: bool = False,
     ) -> None:
         """Prepare to read.
 
@@ -93,6 +97,7 @@ class Loader:
             decoder: as `decode` takes it, where the videos are read.
             time_limit: seconds that one video may take.
             tell: is told of each video that cannot be read, once.
+            pin: leave batches in page-locked memory, from which a copy to a GPU can be overlapped; nothing without a GPU.
 
         Raises:
             InputError: the ranks cannot share the batch, or the pack does not hold the pool's videos.
@@ -104,6 +109,7 @@ class Loader:
         self.ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))  # torchrun's, on this machine
         self.workers = workers or max(1, (os.cpu_count() or 1) // self.ranks_here)
         self.decoder, self.time_limit = decoder, time_limit
+        self.pin = pin and torch.cuda.is_available()
         self.names, self.paths = pool.names, [Path(path) for path in pool.videos["path"]]
         self.broken: dict[str, str] = {}
         self.read = False  # whether any clip ever could be
@@ -114,7 +120,7 @@ class Loader:
         """Yield this process's batches of the steps from `start` to `stop` - 1; the next ones are read meanwhile.
 
         Raises:
-            RunError: none of a batch's clips can be read, nor could any before.
+            RunError: none of the videos tried so far can be read, and they were all there are, or many.
         """
         return ahead(self._batches(start, stop), AHEAD)
 
@@ -124,13 +130,17 @@ class Loader:
                 samples, rows = self._plan(step)
                 names = tuple(self.names[row] for row in rows)
                 self.read = self.read or bool(valid.any())
-                if not self.read:
+                if not self.read and len(self.broken) >= min(len(self.names), ENOUGH_BROKEN):
                     raise RunError(
-                        f"Not one of the first {len(names)} videos can be read, so there is nothing to train on. "
+                        f"Not one of the first {len(self.broken)} videos can be read, so there is nothing to train on. "
                         f"{names[0]}: {self.broken[names[0]]}"
                     )
-                tensors = torch.from_numpy(frames), torch.from_numpy(sides), torch.from_numpy(valid)
+                tensors = self._tensor(frames), self._tensor(sides), self._tensor(valid)
                 yield Batch(step, *tensors, names, samples)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory() if self.pin else tensor
 
     def _from_videos(self, start: int, stop: int) -> Generator[Read, None, None]:
         """Yield the clips of each step, their sides, and which could be read."""

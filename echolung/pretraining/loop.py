@@ -108,6 +108,7 @@ def pretrain(
             workers=workers,
             decoder=decoder,
             time_limit=time_limit,
+            pin=group.device.type == "cuda",
         )
         run = _Run(recipe, pool, folder, group, loader, judge, on_step, tell)
         try:
@@ -296,7 +297,8 @@ class _Run:
     def _list_broken(self, new: dict[str, str]) -> None:
         self.broken |= new
         # Each process sees its own share of the videos; the names say whose.
-        name = BROKEN if self.group.first else f"broken-{self.group.rank}.json"
-        (self.folder / name).write_text(json.dumps(self.broken, indent=1), "utf-8")
+        file = self.folder / (BROKEN if self.group.first else f"broken-{self.group.rank}.json")
+        before = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        file.write_text(json.dumps({**before, **self.broken}, indent=1), "utf-8")
         for video, why in new.items():
             self.tell(f"Left out: {video}: {why}")

@@ -6,15 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from echolung.cli import app
+from echolung.cli.judge import open_judge
 from echolung.cli.live import Live, sparkline
+from echolung.cli.pools import Sources, open_pool
+from echolung.cli.pretrain import hearts_at_home
 from echolung.cli.pretraining_runs import Asked, new_run, read_asked
-from echolung.datasets import phantom_heart
+from echolung.datasets import echonet_layout, phantom_heart
+from echolung.datasets.phantom_files import MARKER
 from echolung.pretraining.log import StepRecord
 from echolung.pretraining.recipe import Recipe, read_recipe
 
@@ -98,6 +103,8 @@ def test_from_hearts_at_home_to_tokens_of_lungs(shell, at_home: Path, recipe: Pa
     )
     assert checkpoint.is_file() and (run / "loss.png").is_file()
     assert (run / "last.safetensors").read_bytes() == checkpoint.read_bytes()
+    usual = (run / "recipe.toml").stat().st_mode
+    assert checkpoint.stat().st_mode == usual, "others may read it where they may read what else is written"
     assert len((run / "log.jsonl").read_text().splitlines()) == 6
     assert read_asked(run) == Asked(dataset="phantom-heart")
     flat = " ".join(out.split())
@@ -171,6 +178,54 @@ def test_nothing_to_learn_from_says_what_to_get(shell):
         assert word in err
 
 
+def test_phantoms_at_home_are_left_out_where_something_real_is(shell, echolung_home: Path, recipe: Path):
+    data, told = echolung_home / "data", []
+    echonet_layout.write_dynamic(data / "echonet-dynamic", videos=12, frames=4, size=32)
+    echonet_layout.write_pediatric(data / "echonet-pediatric", videos=12, frames=4, size=32)
+    assert hearts_at_home(told.append) == ["echonet-dynamic", "echonet-pediatric"], (
+        "phantoms in the layout of real ones"
+    )
+    assert "No real echocardiograms" in told.pop()
+    (data / "echonet-pediatric" / MARKER).unlink()  # as if it were real
+    assert hearts_at_home(told.append) == ["echonet-pediatric"] and not told
+    line = f"pretrain --recipe {recipe} --device cpu --workers 1 --set optimiser.steps=2 --fold 2 --view A4C --name a"
+    code, _, err = shell(f"{line} --probe echonet-dynamic:ef --all-splits")
+    assert code == 0, err
+    asked = read_asked(echolung_home / "pretraining" / "a")
+    assert (asked.view, asked.fold) == ("A4C", 2) and "(test is fold 2, validation 3)" in err
+    names = json.loads((echolung_home / "pretraining/a/pool.json").read_text())["videos"]
+    assert len(names) == 6, "of the one view"
+    code, _, err = shell("pretrain --resume a --device cpu --workers 1")
+    assert code == 0 and "test is fold 2" in err, "said once is enough"
+    code, _, err = shell("pretrain --resume a --device cpu --workers 1 --view PSAX")
+    assert code == 2 and "another pool" in err
+
+
+def test_fold_0_is_said_too():
+    before = Asked(dataset="a", all_splits=True, fold=3)
+    assert Asked(fold=0).over(before) == Asked(dataset="a", all_splits=True, fold=0)
+    assert Asked(view="A4C").over(before) == Asked(dataset="a", all_splits=True, view="A4C", fold=3)
+
+
+def test_the_judge_looks_where_the_pool_does(tmp_path: Path):
+    root = tmp_path / "children"
+    echonet_layout.write_pediatric(root, videos=24, frames=4, size=32)
+    sources = Sources("echonet-pediatric", root, view="PSAX", fold=4)
+    recipe = read_recipe("tiny-cpu")
+    judge = open_judge("echonet-pediatric:ef", recipe, open_pool(sources, tell=lambda text: None), sources=sources)
+    assert set(judge.manifest.videos["view"]) == {"PSAX"}
+    assert set(judge.manifest.videos["fold"][judge.manifest.videos["split"] == "test"]) == {4}
+
+
+def test_help_puts_how_it_is_computed_together(shell, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "140")
+    _, out, _ = shell("pretrain --help")
+    panel = out.partition("How it is computed")[2].partition("╰")[0]
+    for option in ("--device", "--decoder", "--workers", "--time-limit", "--json"):
+        assert option in panel
+    assert "--view" in out and "--fold" in out
+
+
 @pytest.mark.parametrize(
     ("line", "text"),
     [
@@ -186,7 +241,8 @@ def test_nothing_to_learn_from_says_what_to_get(shell):
         ("--name a/b", "plain name"),
         ("--name a --out b", "leave one out"),
         ("--data somewhere", "name it with --dataset"),
-        ("--device cudo", "cannot be used"),
+        ("--device gpu", "There is no device 'gpu'; there are auto, cpu"),
+        ("--fold 3", "none of phantom-heart has a fold"),
     ],
 )
 def test_bad_input(shell, at_home: Path, line: str, text: str):
@@ -215,6 +271,19 @@ def test_a_resume_with_another_recipe_names_the_keys(shell, at_home: Path, recip
     assert code == 2 and "optimiser.lr: 0.5, not 3e-05" in err and "clips.flip: True, not False" in err
     code, _, err = shell("pretrain --resume a --recipe tiny-cpu")
     assert code == 2 and "clips.size: 64, not 32" in err
+
+
+def test_what_no_process_could_read_is_one_list(at_home: Path, recipe: Path, shell):
+    code, _, err = shell(f"pretrain --recipe {recipe} --device cpu --workers 1 --name a --set optimiser.steps=2")
+    assert code == 0, err
+    run = at_home / "pretraining" / "a"
+    (run / "broken.json").write_text('{"x/b": "of the first process"}')
+    code, out, _ = shell("pretrain --resume a --device cpu --workers 1")
+    assert "1 video could not be read: x/b" in " ".join(out.split())
+    (run / "broken-1.json").write_text('{"x/a": "of the second"}')
+    code, out, _ = shell("pretrain --resume a --device cpu --workers 1 --json")
+    assert json.loads(out)["broken"] == {"x/a": "of the second", "x/b": "of the first process"}
+    assert json.loads((run / "broken.json").read_text()) == json.loads(out)["broken"]
 
 
 # ---- what is shown -----------------------------------------------------------------------------------------------------
@@ -251,6 +320,33 @@ def test_a_line_says_how_it_goes(capsys):
         "R² 0.500",
     ):
         assert word in told, told
+
+
+def test_the_panel_is_drawn_while_steps_come_in():
+    live, stop = Live("a run", lambda: 1), threading.Event()
+    live.on_step(step(1))
+    failed: list[BaseException] = []
+
+    def draw() -> None:
+        try:
+            while not stop.is_set():
+                live.line()
+                live.render()
+        except RuntimeError as error:  # deque mutated during iteration
+            failed.append(error)
+
+    drawing = threading.Thread(target=draw)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        drawing.start()
+        for number in range(1, 2000):
+            live.on_step(step(1 + number % 99))
+    finally:
+        stop.set()
+        drawing.join()
+        sys.setswitchinterval(interval)
+    assert not failed
 
 
 def test_the_panel_holds_what_matters():

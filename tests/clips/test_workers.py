@@ -1,6 +1,10 @@
 """A job that hangs, crashes or raises costs itself and nothing else, and no worker knows of torch."""
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
 import time
 
 import decord
@@ -38,13 +42,39 @@ def job(what, value):
 """
 
 
+READER = """
+import os, signal, sys, threading, time
+from echolung.clips.workers import run_in_workers
+from echolung_test_jobs import job
+
+def signals():
+    while True:
+        time.sleep(0.05)
+        os.killpg(0, signal.SIGTERM)
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    if sys.argv[1] != "hang":
+        threading.Thread(target=signals, daemon=True).start()
+    jobs = [(number, what) for number, what in enumerate(sys.argv[1:])]
+    for _, result in run_in_workers(job, jobs[::-1], lambda one: (one[1], 0.1), 2, ahead=1):
+        print(result[0] if isinstance(result, tuple) else result, flush=True)
+"""
+
+
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
-    """Return a function that spawned workers can import: multiprocessing hands them the parent's sys.path."""
+def jobs_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("jobs")
     (folder / "echolung_test_jobs.py").write_text(JOBS)
+    (folder / "reader.py").write_text(READER)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def job(jobs_folder):
+    """Return a function that spawned workers can import: multiprocessing hands them the parent's sys.path."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(folder))
+        patch.syspath_prepend(str(jobs_folder))
         from echolung_test_jobs import job
 
         yield job
@@ -95,6 +125,36 @@ def test_leaving_early_ends_the_workers(job):
     began = time.monotonic()
     results.close()
     assert time.monotonic() - began < 10
+
+
+def reader(folder, *whats):
+    """Return a process in a group of its own that does jobs, the last one first."""
+    command = [sys.executable, str(folder / "reader.py"), *whats]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def test_a_signal_to_all_processes_is_the_parents(jobs_folder):
+    """A cluster asks all processes of a job to end: also those that are only starting."""
+    with reader(jobs_folder, *["slow"] * 20) as process:
+        lines = process.stdout.read().splitlines()
+    assert process.returncode == 0
+    assert len(lines) == 20 and len(set(lines)) <= 2 and all(line.isdigit() for line in lines)
+
+
+def test_workers_end_with_their_parent(jobs_folder):
+    with reader(jobs_folder, "hang", "hang", "fine", "fine") as process:
+        process.stdout.readline()
+        group = process.pid
+        process.kill()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    os.killpg(group, signal.SIGKILL)
+    pytest.fail("a worker outlived its parent")
 
 
 def test_jobs_are_read_as_they_are_needed(job):

@@ -229,7 +229,7 @@ def test_numbers_out_of_range_are_named(wrong: dict[str, float], tmp_path: Path)
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match=r"Cannot write lung phantoms to .*0 of 3 videos"):
+    with pytest.raises(RunError, match=r"Cannot write phantoms to .*0 of 3 videos"):
         phantom_lung.write(tmp_path / "file", videos=3, **SMALL)
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from echolung.encoders.preprocess import MEAN, STD, normalise
+from echolung.pretraining import augment as module
 from echolung.pretraining.augment import augment, draw_crops
 from echolung.pretraining.plans import ClipsPlan
 
@@ -81,6 +82,18 @@ def test_what_is_drawn_depends_on_the_clip_alone():
     # Padding to another size moves nothing.
     wider = F.pad(frames, (0, 5, 0, 5), value=255)
     torch.testing.assert_close(augment(wider, sides, np.arange(4) + 8, plan, 1), together, atol=1e-3, rtol=0)
+
+
+def test_what_is_remembered_serves_training_too():
+    module._normalisation.cache_clear()
+    frames, sides = squares([32, 32])
+    with torch.inference_mode():
+        expected = augment(frames, sides, np.arange(2), WHOLE, 0)
+    weight = torch.ones((), requires_grad=True)
+    found = augment(frames, sides, np.arange(2), WHOLE, 0)
+    assert torch.equal(found, expected)
+    (module._normalisation(frames.device)[0] * weight).sum().backward()
+    assert module._normalisation.cache_info().misses == 1
 
 
 @given(

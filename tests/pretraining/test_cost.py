@@ -98,6 +98,18 @@ def test_lengths_are_those_of_a_step():
     assert len(mask_lengths(recipe(), 1000)) == 4
 
 
+def test_masks_of_a_large_batch_are_bounded_by_those_of_its_first_clips(monkeypatch):
+    plan = recipe()
+    bounds = mask_lengths(plan, 300)
+    monkeypatch.setattr(cost, "SAMPLES", 300)
+    for bound, real in zip(bounds, mask_lengths(plan, 300), strict=True):
+        assert all(k >= m and n >= o for (k, n), (m, o) in zip(bound, real, strict=True))
+    monkeypatch.setattr(
+        cost, "draw_masks", lambda grid, plan, seed, step, samples: [] if len(samples) <= 300 else 1 / 0
+    )
+    assert len(mask_lengths(plan, 10**9)) == 4
+
+
 def test_what_stays_is_counted_to_the_byte(monkeypatch):
     monkeypatch.setattr(cost._Live, "_see", lambda self, storage: None)
     parts = start(recipe())
@@ -167,6 +179,20 @@ def test_fitting_batch_is_the_largest_that_fits(line, ranks, megabytes, fits):
     assert fitting_batch(recipe("optimiser.batch=24"), megabytes * 10**6, ranks) == fits
 
 
+def test_few_dry_runs_find_the_batch(monkeypatch):
+    """Also where memory is no line: masks get shorter the more clips there are."""
+    runs = []
+
+    def counted(recipe: Recipe, batch: int, ranks: int = 1, precision: str | None = None) -> int:
+        runs.append(batch)
+        return 10**8 + int(10**7 * batch * (0.8 + 0.2 / batch**0.5))
+
+    monkeypatch.setattr(cost, "step_bytes", counted)
+    fits = fitting_batch(recipe("optimiser.batch=1000000"), 10**10)
+    assert len(runs) <= 5
+    assert 0.97 * 10**10 < counted(recipe(), fits) * cost.MARGIN <= 10**10
+
+
 def message(plan: Recipe, megabytes: int, ranks: int = 1) -> str:
     with pytest.raises(InputError) as caught:
         check_room(plan, megabytes * 10**6, ranks)
@@ -200,6 +226,57 @@ def test_too_little_memory_for_anything(line):
 
 def test_room_of_this_machine():
     assert 10**7 < room(torch.device("cpu")) < 10**14
+
+
+@pytest.fixture
+def no_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Let this process be in no control group; return where to make some."""
+    monkeypatch.setattr(cost, "CGROUPS", tmp_path)
+    monkeypatch.setattr(cost, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    return tmp_path
+
+
+def group(folder: Path, **facts: object) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in facts.items():
+        (folder / name.replace("__", ".")).write_text(f"{text}\n")
+
+
+def test_room_within_the_limit_of_a_container(no_limits):
+    cpu = torch.device("cpu")
+    free = room(cpu)
+    stat = "anon 7\nactive_file 100\ninactive_file 20\nshmem 5"
+    # The limit may be set on the job, above the step that this process is in; its own "max" is none.
+    group(no_limits / "job" / "step", memory__max="max", memory__current=10)
+    group(no_limits / "job", memory__max=5000, memory__current=3000, memory__stat=stat)
+    group(no_limits, memory__current=10**6)
+    (no_limits / "own").write_text("0::/job/step\n")
+    assert room(cpu) == 2120
+    # A container sees its own group as the root, and may be told the path outside of it.
+    group(no_limits, memory__max=4000, memory__current=3500)
+    (no_limits / "own").write_text("0::/../elsewhere/unseen\n")
+    assert room(cpu) == 500
+    group(no_limits, memory__max=4000, memory__current=4500)
+    assert room(cpu) == 0
+    group(no_limits, memory__max=10**18)
+    assert room(cpu) == pytest.approx(free, rel=0.5)
+
+
+def test_room_within_the_limit_of_the_older_control_groups(no_limits):
+    stat = "inactive_file 1\ntotal_inactive_file 30\ntotal_active_file 400"
+    folder = no_limits / "memory" / "docker" / "1"
+    group(folder, memory__limit_in_bytes=9000, memory__usage_in_bytes=4000, memory__stat=stat)
+    group(no_limits / "memory", memory__limit_in_bytes=2**63 - 4096, memory__usage_in_bytes=10**9)
+    (no_limits / "own").write_text("9:name=systemd:/\n4:cpu,memory:/docker/1\n0::/\n")
+    assert room(torch.device("cpu")) == 5430
+
+
+def test_processes_share_the_room(no_limits, monkeypatch):
+    group(no_limits, memory__max=4000, memory__current=1000)
+    (no_limits / "own").write_text("0::/\n")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert room(torch.device("cpu")) == 750
 
 
 REAL = """

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from echolung.clips import decode
@@ -167,13 +168,39 @@ def test_what_is_known_to_be_broken_is_not_tried_again(folder, here, monkeypatch
     assert [batch.valid.sum() for batch in batches] == [4] * 6
 
 
-def test_nothing_can_be_read(folder, here):
-    with pytest.raises(RunError, match=r"Not one of the first 4 videos can be read.*x/(cut|empty|gone): "):
-        read(Loader(pool_of(folder, BROKEN), PLAN, 0, 4), 0, 3)
-    # One batch of broken videos stops nothing where others could be read.
-    loader = Loader(pool_of(folder, ("a.avi", *BROKEN)), PLAN, 0, 1)
-    loader.read = True
-    assert sum(int(batch.valid.sum()) for batch in read(loader, 0, 4)) == 1
+@pytest.mark.parametrize("batch", [1, 2, 4])
+def test_nothing_can_be_read(folder, here, batch):
+    loader = Loader(pool_of(folder, BROKEN), PLAN, 0, batch)
+    with pytest.raises(RunError, match=r"Not one of the first 3 videos can be read.*x/(cut|empty|gone): "):
+        read(loader, 0, 9)
+
+
+def test_broken_videos_that_come_first_stop_nothing(folder, here, tmp_path):
+    pool = pool_of(folder, ("a.avi", *BROKEN))
+    packed = pack(pool.videos, tmp_path / "pack.h5", workers=1).path
+    for source in (None, packed):
+        # Wherever it goes on, one video at a time: the first may be a broken one.
+        valid = [[bool(b.valid[0]) for b in read(Loader(pool, PLAN, 0, 1, pack=source), at, 8)] for at in range(8)]
+        assert [len(found) for found in valid] == list(range(8, 0, -1))
+        assert sum(valid[0]) == 2 and not all(found[0] for found in valid)
+
+
+def test_many_broken_videos_are_enough(folder, here, monkeypatch):
+    monkeypatch.setattr(module, "ENOUGH_BROKEN", 2)
+    loader, found = Loader(pool_of(folder, BROKEN), PLAN, 0, 1), []
+    with pytest.raises(RunError, match="Not one of the first 2 videos can be read"):
+        found.extend(iter(loader.iterate(0, 9)))
+    assert len(loader.broken) == 2
+
+
+def test_batches_are_pinned_for_a_gpu_alone(folder, here, monkeypatch):
+    pool, pinned = pool_of(folder, GOOD), []
+    plain = read(Loader(pool, PLAN, 0, 4, pin=torch.cuda.is_available()), 0, 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self.shape) or self)
+    read(Loader(pool, PLAN, 0, 4), 0, 1)
+    assert not pinned
+    assert equal(*read(Loader(pool, PLAN, 0, 4, pin=True), 0, 1), *plain) and len(pinned) == 3
 
 
 def test_pools_and_packs_that_do_not_fit(folder, here, tmp_path):

@@ -160,7 +160,7 @@ def test_a_folder_is_of_one_run(whole: Path, pool: Pool, few: Manifest, smallest
     with pytest.raises(InputError, match="no run to go on with"):
         go(smallest, pool, tmp_path, resume=True)
     other = smallest.with_changes(["optimiser.lr=2e-3", "masks.truncate=first"])
-    with pytest.raises(InputError, match=r"masks\.truncate: 'first', not 'random', optimiser\.lr: 0\.002, not 0\.001"):
+    with pytest.raises(InputError, match=r"masks\.truncate: 'first', not 'random', optimiser\.lr: 0\.002, not 0\.0005"):
         go(other, pool, whole, resume=True)
     less = replace(few, videos=few.videos.iloc[:4].reset_index(drop=True))
     with pytest.raises(InputError, match="another pool of videos"):
