@@ -9,12 +9,13 @@ import signal
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
 from threading import Thread
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -108,21 +109,104 @@ def run_in_workers(
     """
     workers = workers or os.cpu_count() or 1
     ahead = ahead or 2 * workers
-    with ProcessPool(max_workers=workers, context=_Spawn(), initializer=_set_up_worker) as pool:
-        waiting: deque[tuple[Job, Any]] = deque()
-        try:
-            for job in jobs:
-                waiting.append((job, pool.schedule(function, args=list(arguments(job)), timeout=time_limit)))
-                if len(waiting) > ahead:
-                    yield _finish(*waiting.popleft(), time_limit)
-            while waiting:
-                yield _finish(*waiting.popleft(), time_limit)
-        finally:
-            for _, future in waiting:
-                future.cancel()
-            if waiting:
-                pool.stop()
+    crew: _Crew[Job] = _Crew(workers, lambda job: (function, list(arguments(job))), time_limit)
+    try:
+        for job in jobs:
+            crew.submit(job)
+            if len(crew.waiting) > ahead:
+                yield crew.take()
+        while crew.waiting:
+            yield crew.take()
+    finally:
+        crew.end()
 
+
+class _Crew(Generic[Job]):
+    """A pool of workers, begun anew where the pool gave up: pebble does when a worker dies before it has said what it does."""
+
+    def __init__(self, workers: int, task: Callable[[Job], tuple[Callable[..., Any], list[Any]]], time_limit: float):
+        self.workers, self.task, self.time_limit = workers, task, time_limit
+        self.waiting: deque[tuple[Job, Any]] = deque()
+        self._begin()
+
+    def submit(self, job: Job) -> None:
+        """Put a job at the end of those waiting."""
+        self.waiting.append((job, self._schedule(job)))
+
+    def take(self) -> tuple[Job, Any]:
+        """Return the first of those waiting, and its result."""
+        job, future = self.waiting.popleft()
+        for _ in range(TRIES):
+            future = future or self._schedule(job)
+            try:
+                return job, self._wait(future)
+            except FutureTimeout:
+                return job, DecodeError(f"{TIMED_OUT} {self.time_limit:g} s and was ended")
+            except ProcessExpired as error:
+                return job, DecodeError(f"{CRASHED} (exit code {error.exitcode})")
+            except BrokenProcessPool:
+                self._renew()
+                future = None
+            except EcholungError as error:
+                return job, DecodeError(str(error))
+            except Exception as error:
+                return job, DecodeError(f"{type(error).__name__}: {error}")
+        return job, DecodeError(f"{CRASHED} {TRIES} times")
+
+    def _wait(self, future: Any) -> Any:
+        """Return a result. A pool that has given up leaves some jobs without any word."""
+        while future is not None:
+            try:
+                return future.result(timeout=LOOK)
+            except FutureTimeout:
+                if future.done():
+                    return future.result()  # its own time limit, or the result that just came
+                if not self.pool.active:
+                    break
+        raise BrokenProcessPool
+
+    def end(self) -> None:
+        """End the workers, without waiting for jobs that nobody wants any more."""
+        for _, future in self.waiting:
+            if future is not None:
+                future.cancel()
+        if self.waiting:
+            self.pool.stop()
+        else:
+            self.pool.close()
+        self.pool.join()
+
+    def _begin(self) -> None:
+        self.pool = ProcessPool(max_workers=self.workers, context=_Spawn(), initializer=_set_up_worker)
+
+    def _renew(self) -> None:
+        self.pool.stop()
+        self.pool.join()
+        self._begin()
+        # Those without a result are tried again when their turn comes, alone, so that one which ends every pool is found.
+        self.waiting = deque((job, future if _is_settled(future) else None) for job, future in self.waiting)
+
+    def _schedule(self, job: Job) -> Any:
+        """Return the job's future, or None where the pool has given up."""
+        function, arguments = self.task(job)
+        try:
+            return self.pool.schedule(function, args=arguments, timeout=self.time_limit)
+        except RuntimeError:
+            return None
+
+
+def _is_settled(future: Any) -> bool:
+    """Whether a job has a result of its own, good or bad, rather than the end of its pool."""
+    if future is None or not future.done() or future.cancelled():
+        return False
+    return not isinstance(future.exception(), BrokenProcessPool)
+
+
+LOOK = 2.0
+"""Seconds between looks at whether the pool still works."""
+
+TRIES = 3
+"""Pools that a job may go down with before it is called the reason."""
 
 ASKING = (signal.SIGINT, signal.SIGTERM)
 """Signals that are the parent's to handle: a terminal or a cluster sends them to all of its processes at once."""
@@ -165,16 +249,3 @@ def _end_with_parent() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
-
-
-def _finish(job: Job, future: Any, time_limit: float) -> tuple[Job, Any]:
-    try:
-        return job, future.result()
-    except FutureTimeout:
-        return job, DecodeError(f"{TIMED_OUT} {time_limit:g} s and was ended")
-    except ProcessExpired as error:
-        return job, DecodeError(f"{CRASHED} (exit code {error.exitcode})")
-    except EcholungError as error:
-        return job, DecodeError(str(error))
-    except Exception as error:
-        return job, DecodeError(f"{type(error).__name__}: {error}")

@@ -299,7 +299,7 @@ def test_nothing_is_trained_for_a_place_that_cannot_be_written(
 def test_an_interrupt_is_one_sentence(phantoms: Path, tmp_path: Path) -> None:
     import signal
 
-    command = [sys.executable, "-m", "echolung.cli", *EXTRACT.split(), str(phantoms)]
+    command = [sys.executable, "-m", "echolung.cli", *EXTRACT.split(), str(phantoms), "--views", "40"]
     environment = {**os.environ, "ECHOLUNG_HOME": str(tmp_path)}
     run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     assert run.stderr is not None

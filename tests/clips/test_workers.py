@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures.process import BrokenProcessPool
 
 import decord
 import numpy as np
 import pytest
 import torch  # the parent has it; the workers must not
 
-from echolung.clips import ClipPlan
+from echolung.clips import ClipPlan, workers
 from echolung.clips.check import inspect_video
 from echolung.clips.workers import prepare_video, run_in_workers, source_digest
 from echolung.errors import DecodeError, InputError
@@ -117,6 +118,40 @@ def test_a_bad_job_costs_itself(job):
     assert messages["hang"] == "decoding took longer than 2 s and was ended"
     assert "odd" in messages
     assert [result[1] for (_, what), result in pairs if what == "fine"] == [0, 2, 6, 9]
+
+
+def test_a_pool_that_gives_up_costs_no_job(job, monkeypatch):
+    crews = []
+    begin = workers._Crew._begin
+
+    def noted(crew):
+        begin(crew)
+        crews.append(crew.pool)
+
+    monkeypatch.setattr(workers._Crew, "_begin", noted)
+    jobs = [(number, "fine") for number in range(6)]
+    found = run_in_workers(job, jobs, lambda one: (one[1], one[0]), 2, ahead=3)
+    first = next(found)
+    # What pebble makes of a worker that dies before it has said which job it took.
+    crews[0]._pool_manager.handle_broken_pool(BrokenProcessPool("All workers expired"))
+    rest = list(found)
+    assert [result[1] for _, result in [first, *rest]] == [0, 1, 2, 3, 4, 5]
+    assert len(crews) == 2
+
+
+def test_a_job_that_every_pool_dies_of_is_the_reason(job, monkeypatch):
+    schedule = workers._Crew._schedule
+
+    def doomed(crew, one):
+        future = schedule(crew, one)
+        if one[1] == "exit":
+            crew.pool._pool_manager.handle_broken_pool(BrokenProcessPool("All workers expired"))
+        return future
+
+    monkeypatch.setattr(workers._Crew, "_schedule", doomed)
+    results = [result for _, result in run(job, ["fine", "exit", "fine"])]
+    assert isinstance(results[1], DecodeError) and "crashed" in str(results[1])
+    assert results[0][1] == 0 and results[2][1] == 2
 
 
 def test_leaving_early_ends_the_workers(job):
