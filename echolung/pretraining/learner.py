@@ -83,8 +83,14 @@ class Learner:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             losses = self.model(clip, contexts, targets, valid / clips.clamp(min=1))
         (losses.loss * self.group.ranks).backward()  # the processes' gradients are averaged, and this wants their sum
-        gradient = self._descend()
-        self.jepa.update_target(rates[2])
+        # Where no process could read a clip there is nothing to learn, and the optimiser's momentum must not move it either.
+        # Only a process without any asks, so that the others need not wait for the GPU; then all have none, or none skips.
+        if not batch.valid.any() and not clips:
+            self.optimiser.zero_grad(set_to_none=True)
+            gradient = torch.zeros((), device=device)
+        else:
+            gradient = self._descend()
+            self.jepa.update_target(rates[2])
 
         sums = torch.stack([losses.loss.detach().float(), torch.full((), float(stop), device=device)])
         looked = None
