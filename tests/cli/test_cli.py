@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -301,7 +302,14 @@ def test_an_interrupt_is_one_sentence(phantoms: Path, tmp_path: Path) -> None:
 
     command = [sys.executable, "-m", "echolung.cli", *EXTRACT.split(), str(phantoms), "--views", "40"]
     environment = {**os.environ, "ECHOLUNG_HOME": str(tmp_path)}
-    run = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    # A shell starts background jobs with interrupts ignored, and children inherit that.
+    run = subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
+    )
     assert run.stderr is not None
     run.stderr.readline()  # it has begun
     run.send_signal(signal.SIGINT)
