@@ -91,6 +91,8 @@ def join(device: torch.device, environment: Mapping[str, str] = os.environ) -> I
             f"Process {rank} of {ranks} found nobody at {where} in {START:.0f} s. The first process, which keeps the meeting "
             "point, has probably failed; its own output says why."
         ) from error
+    # Before anybody waits for this process: killed a moment after they have met, it is missed as one that was there.
+    store.set(f"alive/{rank}", str(time.time()))
     over = threading.Event()
     watch = threading.Thread(target=_watch, args=(rank, ranks, environment, over), daemon=True)
     watch.start()
