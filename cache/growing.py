@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from echolung.cache.layout import CLIP_ARRAYS
+from echolung.cache.layout import clip_arrays
 from echolung.cache.store import TokenStore
 from echolung.cache.writer import StoreWriter
 
@@ -24,7 +24,8 @@ def copy_clips(source: TokenStore, target: StoreWriter) -> int:
         for name, read in readers.items():
             target.put(name, new, read(old))
     old, new = kept.T
-    for name in sorted(CLIP_ARRAYS, key=lambda name: name == "complete"):  # `complete` last, as ever
+    small = set(clip_arrays(source.group)) & set(clip_arrays(target.group))
+    for name in sorted(small, key=lambda name: (name == "complete", name)):  # `complete` last, as ever
         values = target.array(name)[:]
         values[new] = source.array(name)[:][old]
         target.array(name)[:] = values

@@ -17,7 +17,7 @@ import pandas as pd
 import zarr
 
 from echolung.cache.key import key_digest
-from echolung.cache.layout import CLIP_ARRAYS, KEEP_EMPTY, check_room, create_arrays
+from echolung.cache.layout import KEEP_EMPTY, check_room, clip_arrays, create_arrays
 from echolung.cache.place import Place
 from echolung.cache.store import TokenStore
 from echolung.cache.tables import write_table
@@ -62,7 +62,7 @@ def export_store(
 
 def _write(target: h5py.File, store: TokenStore, advance: Callable[[int], None]) -> None:
     attributes = {"": dict(store.group.attrs)}
-    for name in ("tokens", "preview", *CLIP_ARRAYS):
+    for name in ("tokens", "preview", *clip_arrays(store.group)):
         if name in store.group:
             by_clip = name in ("tokens", "preview")
             _copy_in(target, name, store.array(name), by_clip, advance if name == "tokens" else lambda clips: None)
@@ -155,10 +155,19 @@ def _read(source: h5py.File, building: Path, advance: Callable[[int], None]) -> 
     if key_digest(attributes) != own["attributes_digest"]:
         raise ValueError("its attributes do not match their digest")
     (clips, tokens, dim), frames = source["tokens"].shape, source["frames"].shape[1]
-    block, sharded, preview = attributes[""]["block"], attributes[""].get("sharded", False), "preview" in source
     group = zarr.create_group(building)
-    create_arrays(group, clips, tokens=tokens, dim=dim, frames=frames, block=block, preview=preview, sharded=sharded)
-    for name in ("tokens", *(["preview"] if preview else []), *CLIP_ARRAYS):
+    create_arrays(
+        group,
+        clips,
+        tokens=tokens,
+        dim=dim,
+        frames=frames,
+        block=attributes[""]["block"],
+        preview="preview" in source,
+        sharded=attributes[""].get("sharded", False),
+        video="video" in source,
+    )
+    for name in ("tokens", *(["preview"] if "preview" in source else []), *clip_arrays(group)):
         _copy_out(source[name], group[name], advance if name == "tokens" else lambda clips: None)
     for table in TABLES:
         columns = attributes[table]["columns"]

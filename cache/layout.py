@@ -26,6 +26,9 @@ PREVIEW_SHAPE = (8, 112, 112)
 CLIP_ARRAYS = ("complete", "pooled", "frames", "source_digest", "source_size", "source_mtime", "error")
 """Small arrays with one entry a clip: chunked by block while they are written, one chunk once finished."""
 
+FACTS = ("frames", "height", "width", "fps")
+"""Columns of the array `video`: what a clip's video is, in pixels and frames a second; NaN is unknown."""
+
 KEEP_EMPTY: Any = {"write_empty_chunks": True}
 """How `preview` is written: clips may be black, and without a file of their own they would look like lost ones."""
 
@@ -49,7 +52,8 @@ class Snapshot:
 class Block:
     """Encoded clips of consecutive rows, on their way to disk.
 
-    A clip that could not be read has its reason in `errors` ("" for the rest); its tokens are ignored.
+    A clip that could not be read has its reason in `errors` ("" for the rest); its tokens are ignored. `video` is what
+    `FACTS` says, NaN where it is not known.
     """
 
     start: int
@@ -60,10 +64,25 @@ class Block:
     sizes: Sequence[int]
     mtimes: Sequence[int]
     errors: Sequence[str]
+    video: Float32[np.ndarray, "b 4"] | None = None
+
+
+def clip_arrays(group: zarr.Group) -> tuple[str, ...]:
+    """Return which small arrays a store has: all `CLIP_ARRAYS`, and `video`, which older stores lack."""
+    return (*CLIP_ARRAYS, "video") if "video" in group else CLIP_ARRAYS
 
 
 def create_arrays(
-    group: zarr.Group, n: int, *, tokens: int, dim: int, frames: int, block: int, preview: bool, sharded: bool = False
+    group: zarr.Group,
+    n: int,
+    *,
+    tokens: int,
+    dim: int,
+    frames: int,
+    block: int,
+    preview: bool,
+    sharded: bool = False,
+    video: bool = False,
 ) -> None:
     """Lay out the empty arrays of `n` clips; docs/cache-format.md says what each holds."""
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...], Any, Any]] = {
@@ -76,6 +95,8 @@ def create_arrays(
         "source_mtime": ((n,), (block,), "int64", -1),
         "error": ((n,), (block,), str, ""),
     }
+    if video:
+        shapes["video"] = ((n, len(FACTS)), (block, len(FACTS)), "float32", np.nan)
     if preview:
         shapes["preview"] = ((n, *PREVIEW_SHAPE), (1 if sharded else block, *PREVIEW_SHAPE), "uint8", 0)
     for name, (shape, chunks, dtype, fill) in shapes.items():

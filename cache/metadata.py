@@ -14,7 +14,7 @@ from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import MemoryStore
 
 from echolung.cache.key import key_digest
-from echolung.cache.layout import CLIP_ARRAYS, SCHEMA, create_array, create_arrays
+from echolung.cache.layout import CLIP_ARRAYS, SCHEMA, clip_arrays, create_array, create_arrays
 from echolung.cache.place import Place, file_sizes
 from echolung.cache.seal import SEAL, seal_of
 from echolung.cache.tables import write_table
@@ -35,6 +35,7 @@ class Shape:
     block: int
     preview: bool
     sharded: bool
+    video: bool
 
 
 def read_document(path: Place) -> Document | None:
@@ -68,6 +69,7 @@ def find_shape(path: Place, attributes: Document) -> Shape:
             block=int(attributes["block"]),
             preview=(path / "preview").is_dir(),
             sharded=bool(attributes.get("sharded", False)),
+            video=(path / "video").is_dir(),
         )
     except ValueError as error:
         raise RunError(f"{path.name}: {error}. Extract again.") from error
@@ -98,9 +100,9 @@ def expected_documents(shape: Shape, finished: bool) -> dict[str, Document]:
     """Return array name -> the zarr.json that the layout gives it."""
     group = zarr.create_group(MemoryStore())
     sizes = {"tokens": shape.tokens, "dim": shape.dim, "frames": shape.frames, "block": shape.block}
-    create_arrays(group, shape.clips, **sizes, preview=shape.preview, sharded=shape.sharded)
+    create_arrays(group, shape.clips, **sizes, preview=shape.preview, sharded=shape.sharded, video=shape.video)
     if finished:
-        for name in CLIP_ARRAYS:
+        for name in clip_arrays(group):
             array: Any = group[name]
             dtype = str if array.dtype.kind in "TUO" else array.dtype
             del group[name]

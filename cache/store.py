@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float16, Float32, Int, UInt8
 
 from echolung.cache.key import Key, differences, key_digest
 from echolung.cache.layout import (
+    FACTS,
     PREVIEW_SHAPE,
     SCHEMA,
     Snapshot,
@@ -123,6 +124,7 @@ class TokenStore:
         batch: int | None = None,
         sharded: bool = False,
         preview: bool = True,
+        video: bool = False,
         created_by: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
     ) -> "StoreWriter":
@@ -141,6 +143,7 @@ class TokenStore:
             batch: clips that are encoded together; blocks are whole batches. Default the block.
             sharded: one file a block, instead of one a clip.
             preview: keep small grey frames.
+            video: keep frame count, size and rate of each clip's video.
             created_by: versions and the like; not part of the key.
             attributes: what else to write among the group's attributes.
 
@@ -164,7 +167,7 @@ class TokenStore:
         }
         with new_group(path) as group:
             sizes = {"tokens": tokens, "dim": dim, "frames": frames, "block": block}
-            create_arrays(group, len(rows), **sizes, preview=preview, sharded=sharded)
+            create_arrays(group, len(rows), **sizes, preview=preview, sharded=sharded, video=video)
             write_table(group.create_group("rows"), rows.reset_index(drop=True))
             write_snapshot(group, "manifest", snapshot)
             group.attrs.put(sealed(told))  # last: they make a store of it
@@ -266,6 +269,15 @@ class TokenStore:
     def failures(self) -> dict[str, str]:
         """video_id -> why it could not be read."""
         return {self.rows["video_id"][i]: str(self.errors[i]) for i in np.flatnonzero(self.failed)}
+
+    @cached_property
+    def video_facts(self) -> pd.DataFrame | None:
+        """One row a video (its index): frames, height, width, fps, NaN where unknown; None in a store that lacks them."""
+        if "video" not in self.group:
+            return None
+        with self._reading("video"):
+            facts = pd.DataFrame(self.array("video")[:], columns=list(FACTS))
+        return facts.groupby(self.rows["video_id"].to_numpy(), sort=False).first()
 
     def tokens(self, rows: Int[np.ndarray, " n"] | Sequence[int]) -> Float16[np.ndarray, "n tokens dim"]:
         """Return the tokens of the clips in `rows` (any order); a clip not on disk or damaged is an error, never zeros."""

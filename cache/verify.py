@@ -164,6 +164,7 @@ class _Check:
         absent = {
             "pooled": lambda v: ~np.isfinite(v).all(axis=1),
             "frames": lambda v: (v < 0).any(axis=1),
+            "video": lambda v: np.isnan(v[:, :3]).any(axis=1),
             "source_digest": lambda v: v == "",
             "source_size": lambda v: v < 0,
             "source_mtime": lambda v: v == -1,

@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float16, Float32, Int
 
-from echolung.cache.layout import CLIP_ARRAYS, KEEP_EMPTY, Block, Snapshot, create_array, swap, write_snapshot
+from echolung.cache.layout import (
+    FACTS,
+    KEEP_EMPTY,
+    Block,
+    Snapshot,
+    clip_arrays,
+    create_array,
+    swap,
+    write_snapshot,
+)
 from echolung.cache.store import TokenStore
 from echolung.errors import RunError
 
@@ -47,6 +56,7 @@ class StoreWriter(TokenStore):
             "preview": np.concatenate([batch.previews for batch in batches]),
             "pooled": pooled,
             "frames": np.concatenate([batch.frames for batch in batches]),
+            "video": np.concatenate([_facts(batch) for batch in batches]),
             "source_digest": np.concatenate([np.asarray(batch.digests, object) for batch in batches]),
             "source_size": np.concatenate([batch.sizes for batch in batches]),
             "source_mtime": np.concatenate([batch.mtimes for batch in batches]),
@@ -145,7 +155,7 @@ class StoreWriter(TokenStore):
         self.group.attrs["finished"] = True
 
     def _rechunk(self, count: int) -> None:
-        for name in CLIP_ARRAYS:
+        for name in clip_arrays(self.group):
             array = self.array(name)
             chunks = (min(count, self.clips), *array.shape[1:])
             if array.chunks == chunks:
@@ -166,3 +176,7 @@ class StoreWriter(TokenStore):
                 f"The disk is full: {self.path.name} stopped at {done} of {self.clips} clips, which are safe. Free some "
                 "space and run the same command again; it goes on where it stopped."
             ) from error
+
+
+def _facts(batch: Block) -> Float32[np.ndarray, "b 4"]:
+    return np.full((len(batch.tokens), len(FACTS)), np.nan, np.float32) if batch.video is None else batch.video

@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from echolung.cli import cache, data, demo, extract, pretrain, probe, study
+from echolung.cli import (
+    cache,
+    compare,
+    data,
+    demo,
+    extract,
+    leaderboard,
+    predict,
+    pretrain,
+    probe,
+    report,
+    study,
+)
 from echolung.cli.console import complain
 from echolung.errors import EcholungError
 
@@ -25,6 +37,10 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.command("study")(study.study)
+app.command("compare")(compare.compare)
+app.command("leaderboard")(leaderboard.leaderboard)
+app.command("predict")(predict.predict)
+app.command("report")(report.report)
 app.add_typer(cache.app, name="cache")
 
 INTERRUPTED = 130

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
+from echolung.cli.audit import audit
 from echolung.cli.console import out, print_json, say, steps
 from echolung.cli.pack import pack
 from echolung.errors import InputError
@@ -121,6 +122,7 @@ def phantom(
     say(f"Wrote {videos} videos to {folder}.")
 
 
+app.command("audit")(audit)
 app.command("pack")(pack)
 
 

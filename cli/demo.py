@@ -133,7 +133,7 @@ def _conclude(rows: list[tuple[tuple[str, str, str, str], dict[str, Any]]]) -> N
         table.add_column(column, justify="right", no_wrap=True)
     told = []
     for (question, _, metric, called), record in rows:
-        after, before = record["metrics"], record["random_twin"]
+        after, before = record["metrics"], record["twins"][0]["metrics"]
         table.add_row(
             question, called, f"{after['guess'][metric]:.2f}",
             *(f"{found['mean'][metric]:.2f} ± {found['sd'][metric]:.2f}" for found in (before, after)),

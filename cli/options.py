@@ -183,16 +183,24 @@ def open_stores(folder: "Place", quiet: bool = False) -> "list[TokenStore]":
     return stores
 
 
-def find_twin(store: "TokenStore") -> "TokenStore | None":
-    """Return a store of the same clips by the same architecture with random weights, where one lies beside `store`."""
-    if store.key["encoder"]["kind"] == "random":
-        return None
-    for other in open_stores(store.path.parent, quiet=True):
-        alike = all(other.key[field] == store.key[field] for field in ("dataset", "clips", "layer", "token_pool"))
-        # A checkpoint says only "vjepa2"; which size it is shows in the width of its tokens.
-        named = {s.key["encoder"]["architecture"] for s in (store, other) if "architecture" in s.key["encoder"]}
-        same_model = len(named) == 1 or (not any(name.startswith("timm:") for name in named))
-        random = other.key["encoder"]["kind"] == "random" and other.token_shape == store.token_shape
-        if random and alike and same_model and other.finished and other.rows["video_id"].equals(store.rows["video_id"]):
-            return other
-    return None
+TWINS = 3
+"""Random twins that are asked as well, at most: one draw of random weights says little, and each costs a run."""
+
+
+def find_twins(store: "TokenStore") -> "list[TokenStore]":
+    """Return stores of the same clips by the same architecture with random weights that lie beside `store`, by their seed."""
+    if store.key.get("encoder", {}).get("kind") == "random":
+        return []
+    twins = [other for other in open_stores(store.path.parent, quiet=True) if _is_twin(other, store)]
+    return sorted(twins, key=lambda other: int(other.key["encoder"].get("seed", 0)))[:TWINS]
+
+
+def _is_twin(other: "TokenStore", store: "TokenStore") -> bool:
+    if not {"dataset", "encoder", "clips"} <= set(other.key) or other.key["encoder"]["kind"] != "random":
+        return False
+    alike = all(other.key[field] == store.key[field] for field in ("dataset", "clips", "layer", "token_pool"))
+    # A checkpoint says only "vjepa2"; which size it is shows in the width of its tokens.
+    named = {s.key["encoder"]["architecture"] for s in (store, other) if "architecture" in s.key["encoder"]}
+    same_model = len(named) == 1 or (not any(name.startswith("timm:") for name in named))
+    same_clips = alike and other.token_shape == store.token_shape and other.finished
+    return same_model and same_clips and other.rows["video_id"].equals(store.rows["video_id"])

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from echolung.cache import TokenStore
     from echolung.evaluation import Result
     from echolung.evaluation.summary import Summary
+    from echolung.report.run import Twin
 
 PER_CENT = ("accuracy", "balanced_accuracy")
 
@@ -28,7 +29,7 @@ WIDE, LONGEST = 105, 24
 
 
 def show(
-    result: "Result", summary: "Summary", store: "TokenStore", seconds: float, twin: "Summary | None" = None
+    result: "Result", summary: "Summary", store: "TokenStore", seconds: float, twins: "Sequence[Twin]" = ()
 ) -> None:
     """Print the table of folds and what belongs beside every number."""
     from rich.markup import escape
@@ -40,13 +41,13 @@ def show(
     optimistic = " [bold red](optimistic)[/]" if is_optimistic(settings) else ""
     given = ", ".join(f"{name} {value}" for name, value in settings.get("hyper", {}).items())
     console.print(
-        f"\n[bold]{settings['dataset']} · {settings['task']}[/] · {settings['probe']} probe{f' ({given})' if given else ''} on "
+        f"\n[bold]{what_of(settings)}[/] · {settings['probe']} probe{f' ({given})' if given else ''} on "
         f"{escape(str(store.group.attrs.get('encoder')))} · protocol {settings['protocol']}{optimistic}"
     )
     keys = _setting_keys(result)
     longest = max(len(_setting(choice, keys)) for choice in result.chosen)
     wide = console.width >= WIDE and longest <= LONGEST
-    console.print(_fold_table(result, summary, twin, wide))
+    console.print(_fold_table(result, summary, twins, wide))
     if not wide:
         names = " · ".join(_short(key) for key in keys)
         chosen = ", ".join(f"fold {i}: {_setting(choice, keys)}" for i, choice in enumerate(result.chosen))
@@ -55,6 +56,12 @@ def show(
         console.print(line)
     for note in result.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
+
+
+def what_of(settings: dict[str, Any]) -> str:
+    """Return dataset and task, with an arrow where another dataset was predicted."""
+    asked = f"{settings['dataset']} · {settings['task']}"
+    return f"{asked} → {settings['test']['dataset']} · {settings['test']['task']}" if "test" in settings else asked
 
 
 def _setting_keys(result: "Result") -> list[str]:
@@ -70,8 +77,9 @@ def _setting(chosen: dict[str, Any], keys: list[str]) -> str:
     return " · ".join(str(v) if isinstance(v := chosen[key], str) else f"{v:.3g}" for key in keys)
 
 
-def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None", wide: bool) -> Any:
+def _fold_table(result: "Result", summary: "Summary", twins: "Sequence[Twin]", wide: bool) -> Any:
     """Return the table; where the terminal is narrow without the settings, and with three metrics at most."""
+    import numpy as np
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -89,20 +97,27 @@ def _fold_table(result: "Result", summary: "Summary", twin: "Summary | None", wi
     def row(label: str, about: str, cells: list[str], sizes: Sequence[str] = ("", ""), style: str = "") -> None:
         table.add_row(label, *sizes, *([about] if wide else []), *cells, style=style)
 
-    rows = zip(result.folds.iterrows(), result.chosen, summary.folds.iterrows(), strict=True)
-    for (_, fold), chosen, (_, values) in rows:
-        sizes = [f"{fold[f'patients_{part}']}/{fold[f'videos_{part}']}" for part in ("train", "test")]
-        cells = [number(name, values[name]) for name in names]
-        row(str(fold["fold"]), _setting(chosen, keys), cells, sizes)
+    if result.settings.get("repeats", 1) > 1:
+        for repeat, values in summary.folds.groupby(np.arange(len(summary.folds)) // result.settings["folds"]):
+            row(f"repeat {repeat}", "", [number(name, values[name].mean()) for name in names])
+    else:
+        rows = zip(result.folds.iterrows(), result.chosen, summary.folds.iterrows(), strict=True)
+        for (_, fold), chosen, (_, values) in rows:
+            sizes = [f"{fold[f'patients_{part}']}/{fold[f'videos_{part}']}" for part in ("train", "test")]
+            row(str(fold["fold"]), _setting(chosen, keys), [number(name, values[name]) for name in names], sizes)
     table.add_section()
     if len(result.folds) > 1:
         row("mean ± sd", "", _spread(summary, names), style="bold")
     row("95 % interval", "pooled, by patient", [_interval(name, summary.interval.get(name)) for name in names])
-    if twin is not None:
-        row("random twin", "same model, untrained", _spread(twin, names), style="dim")
+    for twin in twins:
+        row("random twin", _seed_of(twin.encoder), _spread(twin.summary, names), style="dim")
     guess = "majority class" if result.task.classes else "mean"
     row(guess, "guessing", [number(name, summary.guess[name]) for name in names], style="dim")
     return table
+
+
+def _seed_of(encoder: str) -> str:
+    return f"untrained, seed {encoder.rpartition('@')[2]}" if "@" in encoder else "same model, untrained"
 
 
 def _spread(summary: "Summary", names: list[str]) -> list[str]:
@@ -135,8 +150,23 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
         )
         mixed = f" ({summary.mixed_patients} with videos of several classes left out)" if summary.mixed_patients else ""
         lines.append(f"One prediction a patient: {values}{mixed}")
-    lines.append(f"{len(result.predictions)} videos scored once each · {seconds:.1f} s")
+    if result.looks is not None:
+        lines.append(_optimism(result))
+    repeats = settings.get("repeats", 1)
+    times = "once each" if repeats == 1 else f"once in each of {repeats} repeats"
+    lines.append(f"{len(result.predictions) // repeats} videos scored {times} · {seconds:.1f} s")
     return lines
+
+
+def _optimism(result: "Result") -> str:
+    """Say what the best of all looks at the scored folds would have claimed."""
+    table = result.looks
+    assert table is not None
+    metric = table["metric"].iloc[0]
+    unit = " %" if metric in PER_CENT else ""
+    best, honest = (number(metric, table[column].mean()) for column in ("best", "honest"))
+    looks = f"{table['looks'].iloc[0]:,} looks a fold"
+    return f"Chosen on the folds it is scored on ({looks}) it would be called {best}{unit} {metric}, not {honest}{unit}"
 
 
 def number(metric: str, value: float) -> str:

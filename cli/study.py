@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import Steps, complain, out, print_json, say, steps
+from echolung.cli.console import Steps, complain, out, say, steps
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def study(
     precision: options.Precision = "auto",
     fusion: options.Fusion = "early",
     to: Annotated[Path | None, typer.Option("--out", help="Run folder.")] = None,
+    mute: Annotated[list[str] | None, typer.Option(help="Code of a check that is not wanted.")] = None,
     as_json: options.Json = False,
     trials: Annotated[
         int, typer.Option(help="Of each part's study, by all workers.", min=1, rich_help_panel=SEARCH)
@@ -89,7 +90,7 @@ def study(
     began = time.perf_counter()
     found = _run(opened, name, device, arguments)
     found = replace(found, result=replace(found.result, settings={**found.result.settings, **of_labels}))
-    _show_and_save(found, opened, time.perf_counter() - began, to, as_json)
+    _show_and_save(found, opened, began, to, as_json, mute or [])
 
 
 def _name(store: "TokenStore", probe: str, resume: bool) -> str:
@@ -137,27 +138,22 @@ def _advance(bar: Steps, progress: "Progress") -> None:
     bar.advance(progress.done - bar.done)
 
 
-def _show_and_save(found: "StudyResult", store: "TokenStore", seconds: float, to: Path | None, as_json: bool) -> None:
-    from echolung.cli.probe_table import show
-    from echolung.evaluation.summary import summarise
-    from echolung.report.record import save_run
+def _show_and_save(
+    found: "StudyResult", store: "TokenStore", began: float, to: Path | None, as_json: bool, mute: list[str]
+) -> None:
+    from echolung.cli.conclusion import conclude, write_report
     from echolung.report.study import save_study
 
-    result, summary = found.result, summarise(found.result)
-    told = result.settings["study"]["told"]
+    told = found.result.settings["study"]["told"]
+    chosen = {part: {**choice.setting, "epoch": choice.epoch} for part, choice in found.choices.items()}
+    extra = {"chosen": chosen} if as_json else None
+    folder = conclude(
+        found.result, store, began, to=to, as_json=as_json, mute=mute, report=False, extra=extra
+    )  # fmt: skip
     if not as_json:
-        show(result, summary, store, seconds)
         out().print(f"Study {found.name}: {told['complete']} trials finished, {told['pruned']} pruned")
-    folder = save_run(result, summary, store, seconds, to)
     save_study(found, folder)
-    if as_json:
-        chosen = {part: {**choice.setting, "epoch": choice.epoch} for part, choice in found.choices.items()}
-        print_json(
-            {"run": str(folder), "settings": result.settings, "chosen": chosen, "metrics": summary.to_json(),
-             "notes": list(result.notes)}
-        )  # fmt: skip
-    else:
-        say(f"Saved in {folder}")
+    write_report(folder, store)
 
 
 def _ranges(items: list[str] | None) -> dict[str, tuple[float, float]]:

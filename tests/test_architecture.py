@@ -27,7 +27,7 @@ ARROWS = {
     "extraction": {"datasets", "clips", "encoders", "cache"},
     "probes": {"cache"},
     "evaluation": {"probes", "cache", "datasets"},
-    "report": {"evaluation", "probes", "cache"},
+    "report": {"evaluation", "probes", "cache", "datasets"},
     "cli": {"report", "evaluation", "probes", "cache", "extraction", "pretraining", "encoders", "clips", "datasets"},
 }
 

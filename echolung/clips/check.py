@@ -2,14 +2,15 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
 
-from echolung.clips.decode import decode_chosen
+from echolung.clips.decode import decode_chosen, frame_rate
 from echolung.clips.workers import TIME_LIMIT, run_in_workers, source_digest
 from echolung.datasets import Manifest
 from echolung.errors import DecodeError
@@ -17,10 +18,16 @@ from echolung.errors import DecodeError
 COMPARED_FRAMES = 8
 """Frames whose pixels, with the number of frames, tell whether two files show the same video."""
 
+PICTURE_SIZE = 28
+"""Height and width of the small grey pictures of these frames, by which clips that look alike are found."""
+
 
 @dataclass(frozen=True)
 class VideoFacts:
-    """What one video is: frames, pixels, frames a second (0 where it has no clock), digests of its bytes and its pixels."""
+    """What one video is: frames, pixels, frames a second (0 where it has no clock), digests of its bytes and its pixels.
+
+    `pictures` are small grey ones of `COMPARED_FRAMES` frames.
+    """
 
     frames: int
     height: int
@@ -28,6 +35,7 @@ class VideoFacts:
     fps: float
     digest: str
     pixels: str
+    pictures: UInt8[np.ndarray, "f s s"]
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,14 @@ class Check:
         unreadable: video_id -> reason.
         duplicates: groups of video_ids whose files are equal byte for byte.
         same_frames: groups of video_ids whose files differ and whose frames do not.
+        pictures: video_id -> small grey frames of each readable video.
     """
 
     videos: pd.DataFrame
     unreadable: dict[str, str]
     duplicates: list[list[str]]
     same_frames: list[list[str]]
+    pictures: dict[str, UInt8[np.ndarray, "f s s"]] = field(default_factory=dict)
 
 
 def inspect_video(path: Path, decoder: str) -> VideoFacts:
@@ -57,11 +67,13 @@ def inspect_video(path: Path, decoder: str) -> VideoFacts:
 
     frames, _ = decode_chosen(path, choose, decoder)
     times = clock[-1]
-    span = times[-1] - times[0] if len(times) > 1 else 0.0
-    fps = (len(times) - 1) / span if span > 0 else 0.0
     pixels = hashlib.sha256(f"{len(times)}".encode() + frames.tobytes()).hexdigest()
     height, width = frames.shape[1:3]
-    return VideoFacts(len(times), height, width, float(fps), source_digest(path), pixels)
+    small = (PICTURE_SIZE, PICTURE_SIZE)
+    images = [Image.fromarray(frame).convert("L").resize(small, Image.Resampling.BOX) for frame in frames]
+    pictures = np.stack([np.asarray(image) for image in images])
+    fps = float(np.nan_to_num(frame_rate(times)))
+    return VideoFacts(len(times), height, width, fps, source_digest(path), pixels, pictures)
 
 
 def check_videos(
@@ -92,7 +104,11 @@ def check_videos(
     duplicates = _groups({name: fact.digest for name, fact in facts.items()})
     same = _groups({name: fact.pixels for name, fact in facts.items()})
     return Check(
-        manifest.videos.assign(**columns), unreadable, duplicates, [group for group in same if group not in duplicates]
+        manifest.videos.assign(**columns),
+        unreadable,
+        duplicates,
+        [group for group in same if group not in duplicates],
+        {name: fact.pictures for name, fact in facts.items()},
     )
 
 

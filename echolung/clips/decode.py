@@ -90,6 +90,12 @@ def _read(path: Path, choose: Choose, reader: str) -> tuple[UInt8[np.ndarray, "k
     return frames[np.searchsorted(wanted, indices)], indices
 
 
+def frame_rate(times: Float[np.ndarray, " t"]) -> float:
+    """Return frames a second from the time of every frame; NaN of a single frame, and of images without a clock."""
+    span = float(times[-1] - times[0]) if len(times) > 1 else 0.0
+    return (len(times) - 1) / span if span > 0 else float("nan")
+
+
 def decoder_for(path: Path, decoder: str = "auto") -> str:
     """Return which reader takes `path`: "images" for folders, "decord" for MP4 and AVI unless `decoder` is "av", else "av".
 

@@ -18,10 +18,10 @@ from threading import Thread
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Float32, Int, UInt8
 from pebble import ProcessExpired, ProcessPool
 
-from echolung.clips.decode import decode_chosen
+from echolung.clips.decode import decode_chosen, frame_rate
 from echolung.clips.plan import ClipPlan
 from echolung.clips.prepare import prepare, preview
 from echolung.clips.sample import Window, sample
@@ -45,19 +45,23 @@ class PreparedVideo:
         frames: index in the source of each frame of each clip.
         previews: small grey frames of each clip.
         digest: SHA-256 of the source's bytes.
+        video: frames, height, width and frames a second (NaN where it has no clock) of the source.
     """
 
     clips: UInt8[np.ndarray, "clips t s s 3"]
     frames: Int[np.ndarray, "clips t"]
     previews: UInt8[np.ndarray, "clips 8 112 112"]
     digest: str
+    video: Float32[np.ndarray, "4"]
 
 
 def prepare_video(path: Path, video_id: str, plan: ClipPlan, decoder: str) -> PreparedVideo:
     """Return the clips of the video at `path`; DecodeError where it cannot be read."""
     windows: list[Window] = []
+    clock: list[float] = []
 
     def choose(times: Float[np.ndarray, " t"]) -> Int[np.ndarray, " k"]:
+        clock[:] = [len(times), frame_rate(times)]
         windows[:] = sample(times, plan, video_id)
         return np.concatenate([window.frames for window in windows])
 
@@ -69,6 +73,7 @@ def prepare_video(path: Path, video_id: str, plan: ClipPlan, decoder: str) -> Pr
         np.stack([window.frames for window in windows]),
         np.stack([preview(clip) for clip in clips]),
         source_digest(path),
+        np.array([clock[0], *frames.shape[1:3], clock[1]], np.float32),
     )
 
 

@@ -23,6 +23,27 @@ COLUMNS = {
     "severity.csv": ("video_file", "Severity Score", "A-lines", "B-lines"),
     "clinical_variables.csv": ("patient_id", "cov_test", "pat_age", "pat_sex"),
 }
+CLINICAL = {
+    "pat_bmi": "clinical_bmi",
+    "respiratory_rate": "clinical_respiratory_rate",
+    "pulse": "clinical_pulse",
+    "sys_bp": "clinical_systolic",
+    "dias_bp": "clinical_diastolic",
+    "body_temperature": "clinical_temperature",
+    "oxygen_saturation_without_ox": "clinical_oxygen_saturation",
+    "patient_symp#Fever": "clinical_fever",
+    "patient_symp#Coughing": "clinical_cough",
+    "patient_symp#Dyspnea": "clinical_dyspnoea",
+    "dur_symp": "clinical_days_of_symptoms",
+    "dx_his_smoke": "clinical_smoking",
+    "leucocytes_find": "clinical_leucocytes",
+    "absolute_lymphocytes": "clinical_lymphocytes",
+    "CRP": "clinical_crp",
+    "LDH_find": "clinical_ldh",
+}
+"""What is known of a patient on arrival without any video. Never the test, what was found by it (cycle threshold, method),
+diagnoses, treatment or outcome: those are the label, or follow from it."""
+
 TESTS = {"0": "negative", "1": "positive"}
 PATIENTS = 63
 GET = "Give the checkout of github.com/NinaWie/COVID-BLUES with --data."
@@ -33,7 +54,8 @@ def load(root: Path) -> Manifest:
 
     `videos` has video_id (the stem), path, patient ("1" to "63"), source ("covid-blues": one centre), point ("L1" to
     "R3"), covid ("negative", "positive"), severity ("0" to "3"), a_lines and b_lines ("no", "yes"), age (years), sex
-    ("male", "female" or "") and published_fold (0 to 4; only where `severity.csv` is whole). "" is no label.
+    ("male", "female" or ""), the numbers of `CLINICAL` (NaN where unknown) and published_fold (0 to 4; only where
+    `severity.csv` is whole). "" is no label.
 
     Args:
         root: the dataset's folder, the folder that holds it, or its `lus_videos`.
@@ -63,6 +85,11 @@ def load(root: Path) -> Manifest:
     age = pd.to_numeric(persons["pat_age"], errors="coerce").to_numpy(float)
     videos["age"] = np.where(age >= 0, age, np.nan)  # the study writes -99 for unknown
     videos["sex"] = _words(persons["pat_sex"], {"0": "female", "1": "male"})
+
+    for column, name in CLINICAL.items():
+        if column in persons:
+            values = pd.to_numeric(persons[column], errors="coerce").to_numpy(float)
+            videos[name] = np.where(values > -99, values, np.nan)
 
     notes += _notes_on_labels(videos, severity) + _notes_on_absent(videos, severity)
     folds = published_folds(severity["patient"], clinical["cov_test"])
@@ -164,7 +191,8 @@ def _read(file: Path) -> pd.DataFrame:
         ) from error
     if absent := [column for column in COLUMNS[file.name] if column not in table]:
         raise InputError(f"{file} has no column {' or '.join(absent)}. Fetch it again from the repository.")
-    return table[list(COLUMNS[file.name])].apply(lambda column: column.str.strip())
+    wanted = [*COLUMNS[file.name], *(column for column in CLINICAL if column in table)]
+    return table[wanted].apply(lambda column: column.str.strip())
 
 
 def _read_severity(file: Path) -> tuple[pd.DataFrame, list[str]]:

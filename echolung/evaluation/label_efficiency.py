@@ -13,16 +13,15 @@ from echolung.datasets.manifest import Manifest, Task
 from echolung.evaluation import metrics
 from echolung.evaluation.bootstrap import LEVEL, resample
 from echolung.evaluation.data import TaskData
-from echolung.evaluation.protocols import fewer_inner_folds, inner_jobs
+from echolung.evaluation.parts import Part, choose_inside, fewer_inner_folds, refit, say_how_long
 from echolung.evaluation.question import Question
 from echolung.evaluation.result import build_result
-from echolung.evaluation.selection import Choice, Collector, choose
+from echolung.evaluation.selection import Choice
 from echolung.evaluation.setup import Setup, set_up
 from echolung.evaluation.splits import Folds, nested_folds
 from echolung.evaluation.subsets import Subset, check_shares, distinct, draw_subsets, notes_of_raised
 from echolung.evaluation.summary import summarise
-from echolung.probes import Job, find_kind, settings_with
-from echolung.probes.jobs import Setting
+from echolung.probes import find_kind, settings_with
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,10 @@ def label_efficiency(
     outer, inner = nested_folds(run.units, question.cv, question.seed)
     drawn = draw_subsets(run.units, outer, inner, shares, seeds, question.seed)
     subsets, left_out = distinct(run.units, drawn)
-    choices, outputs = _train(run, grid, patience, outer, subsets)
+    parts = [Part(subset.inner, outer.test(subset.fold)) for subset in subsets]
+    say_how_long(run, grid, parts)
+    choices, _ = choose_inside(run, grid, parts, patience)
+    outputs, _ = refit(run, parts, choices)
     counts = sorted({subset.inner.count for subset in subsets})
     settings = {
         **run.settings, "protocol": "nested", "grid": [dict(setting) for setting in grid],
@@ -118,33 +120,6 @@ def label_efficiency(
     }  # fmt: skip
     notes = [*run.data.notes, *notes_of_raised(run.units, subsets), *left_out, *fewer_inner_folds(counts)]
     return _collect(run, outer, subsets, choices, outputs, settings, notes)
-
-
-def _train(
-    run: Setup, grid: Sequence[Setting], patience: int | None, outer: Folds, subsets: Sequence[Subset]
-) -> tuple[list[Choice], Float[np.ndarray, "s v c"]]:
-    """Return what each subset chooses, and the outputs of its refitted probe for the videos of its outer test fold."""
-    jobs, owners = inner_jobs([subset.inner for subset in subsets], grid, grouped=patience is not None)
-    likely = [Job(grid[0], subset.chosen, watch=outer.test(subset.fold)) for subset in subsets]
-    run.say_how_long([jobs, likely], f"{len(jobs)} probes to choose from, {len(likely)} to score")
-    collector = Collector(run.data.targets, jobs, owners, run.training.epochs, patience)
-    run.fit(jobs, collector.on_epoch)
-    choices = [choose(losses, grid) for losses in collector.losses]
-    outputs = np.full((len(subsets), len(run.data.targets), run.data.outputs), np.nan)
-
-    def look(epoch: int, indices: Sequence[int], values: np.ndarray) -> list[int]:
-        ready = [(i, value) for i, value in zip(indices, values, strict=True) if epoch == choices[i].epoch]
-        for i, value in ready:
-            test = outer.test(subsets[i].fold)
-            outputs[i, test] = value[test]
-        return [i for i, _ in ready]  # they leave the bank; none is kept, which would add up for large probes
-
-    finals = [
-        Job(choice.setting, subset.chosen, watch=outer.test(subset.fold))
-        for choice, subset in zip(choices, subsets, strict=True)
-    ]
-    run.fit(finals, look)
-    return choices, outputs
 
 
 def _collect(

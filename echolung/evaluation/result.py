@@ -32,6 +32,13 @@ class Result:
         notes: what the reader should know.
         shared: how many "patients", and how many "groups" (what folds keep together), are in a test part and also in what
             its probe was trained or chosen on; each counted once.
+        inner: held-out predictions of the inner folds by the chosen setting at the chosen epoch, one row a part and video:
+            part (the outer fold whose training part it is; -1: everything), video_id, truth, then as in `predictions`.
+        curves: one row a part, setting (its place in the grid) and epoch: held-out loss, and accuracy (NaN of numbers). Of the
+            inner folds; of the seed protocol, of the very fold that is reported.
+        looks: what the best of all looks at the scored fold itself would have been, one row an outer fold: fold, metric,
+            honest, best, setting, epoch, looks (how many).
+        temperatures: one a fold: what its logits are divided by to be calibrated, fitted on `inner`; empty of numbers.
     """
 
     predictions: pd.DataFrame
@@ -42,12 +49,20 @@ class Result:
     settings: dict[str, Any]
     notes: tuple[str, ...] = field(default=())
     shared: dict[str, int] = field(default_factory=dict)
+    inner: pd.DataFrame | None = None
+    curves: pd.DataFrame | None = None
+    looks: pd.DataFrame | None = None
+    temperatures: tuple[float, ...] = ()
 
     @property
     def scores(self) -> np.ndarray:
         """Class probabilities [v, classes], or predicted numbers [v, 1]."""
-        columns = [f"p_{name}" for name in self.task.classes] or ["prediction"]
-        return self.predictions[columns].to_numpy(np.float64)
+        return self.predictions[score_columns(self.task)].to_numpy(np.float64)
+
+
+def score_columns(task: Task) -> list[str]:
+    """Return the columns that hold predictions: p_<class> of every class, or `prediction`."""
+    return [f"p_{name}" for name in task.classes] or ["prediction"]
 
 
 OPTIMISTIC = ("seed", "flat")
@@ -86,18 +101,13 @@ def build_result(
     Raises:
         RunError: an output is not a finite number.
     """
-    classes = data.task.classes
     scored = np.isin(folds.of, order)
     if not np.isfinite(outputs[scored]).all():
         raise RunError(
             f"The {settings['probe']} probe gave outputs that are not finite: its training diverged. Check the labels for "
             "extreme values, or use another probe."
         )
-    scores = softmax(outputs[scored]) if classes else outputs[scored].astype(np.float32)
-    truth = np.array(classes)[data.targets[scored]] if classes else data.targets[scored]
-    predictions = data.videos.loc[scored, ["video_id", "patient", "source"]].reset_index(drop=True)
-    columns = [f"p_{name}" for name in classes] or ["prediction"]
-    predictions = predictions.assign(fold=folds.of[scored], truth=truth, **dict(zip(columns, scores.T, strict=True)))
+    predictions = prediction_table(data, scored, folds.of, outputs)
     table, shared = [], {"patients": set[str](), "groups": set[str]()}
     level = "video_id" if settings["group"] == "video" else settings["group"]
     for fold in order:
@@ -120,10 +130,25 @@ def build_result(
     fitted = None
     if final is not None and final[1] is not None:
         learnt = int(folds.train(order[0]).sum()) if "split" in settings else len(data.targets)
-        about = {**settings, "setting": dict(final[0].setting), "epoch": final[0].epoch, "videos": learnt}
-        fitted = Probe(settings["probe"], classes, final[1], about)
+        fitted = saved_probe(data, final[0], final[1], settings, learnt)
     in_all = {unit: len(names) for unit, names in shared.items()}
     return Result(predictions, pd.DataFrame(table), chosen, fitted, data.task, settings, tuple(notes), in_all)
+
+
+def prediction_table(data: TaskData, scored: np.ndarray, folds: np.ndarray, outputs: np.ndarray) -> pd.DataFrame:
+    """Return `Result.predictions` of the videos `scored` [v], from logits (or numbers) [v, c] and the fold of each video."""
+    classes = data.task.classes
+    scores = softmax(outputs[scored]) if classes else outputs[scored].astype(np.float32)
+    truth = np.array(classes)[data.targets[scored]] if classes else data.targets[scored]
+    table = data.videos.loc[scored, ["video_id", "patient", "source"]].reset_index(drop=True)
+    columns: dict[str, Any] = dict(zip(score_columns(data.task), scores.T, strict=True))
+    return table.assign(fold=folds[scored], truth=truth, **columns)
+
+
+def saved_probe(data: TaskData, choice: Choice, arrays: Arrays, settings: dict[str, Any], videos: int) -> Probe:
+    """Return the probe that is kept, with what it was fitted on and how."""
+    about = {**settings, "setting": dict(choice.setting), "epoch": choice.epoch, "videos": videos}
+    return Probe(settings["probe"], data.task.classes, arrays, about)
 
 
 def _names(data: TaskData, column: str, chosen: np.ndarray) -> set[str]:

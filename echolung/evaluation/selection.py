@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, Float32
 
 from echolung.errors import RunError
@@ -23,20 +24,21 @@ class HeldOut:
     """The loss after each epoch of the videos that a setting's folds hold out, pooled as the folds come in.
 
     Args:
-        targets: [v] of all videos.
+        targets: [v] of all videos; where the jobs have targets of their own, these count.
         jobs: the setting's, one a fold; each watches the videos that it holds out.
         epochs: length of training.
     """
 
     def __init__(self, targets: np.ndarray, jobs: Sequence[Job], epochs: int) -> None:
-        self.targets = targets
+        self.targets = targets if jobs[0].targets is None else jobs[0].targets
         self.videos = sum(int(self._held(job).sum()) for job in jobs)
-        self.total, self.counted = np.zeros(epochs), np.zeros(epochs, np.int64)
+        self.total, self.right, self.counted = np.zeros(epochs), np.zeros(epochs), np.zeros(epochs, np.int64)
 
     def add(self, epoch: int, job: Job, output: Float32[np.ndarray, "v c"]) -> bool:
         """Add a job's output after an epoch (from 1); return whether the outputs of all jobs are in."""
         held = self._held(job)
         self.total[epoch - 1] += losses(output[held], self.targets[held]).sum()
+        self.right[epoch - 1] += (output[held].argmax(-1) == self.targets[held]).sum()
         self.counted[epoch - 1] += held.sum()
         return bool(self.counted[epoch - 1] == self.videos)
 
@@ -47,6 +49,12 @@ class HeldOut:
     def mean(self) -> Float[np.ndarray, " epochs"]:
         """Mean over all videos held out; NaN after epochs of which a job has not come in."""
         return np.where(self.counted == self.videos, self.total / self.videos, np.nan)
+
+    @property
+    def accuracy(self) -> Float[np.ndarray, " epochs"]:
+        """Share of all videos held out that are classified rightly; NaN as in `mean`, and of numbers."""
+        known = (self.counted == self.videos) & (self.targets.dtype.kind != "f")
+        return np.where(known, self.right / self.videos, np.nan)
 
     def best(self) -> tuple[float, int]:
         """Return the least mean and the first epoch that has it; inf if none is known and finite."""
@@ -102,6 +110,23 @@ class Collector:
         parts = 1 + max(part for part, _ in self.held)
         means = np.stack([self.held[owner].mean for owner in sorted(self.held)])
         return means.reshape(parts, -1, means.shape[-1])
+
+    def curves(self) -> pd.DataFrame:
+        """Return one row a part, setting (its place) and epoch (from 1) that is known: loss, accuracy."""
+        tables = [
+            pd.DataFrame(
+                {
+                    "part": part,
+                    "setting": place,
+                    "epoch": np.arange(1, len(held.mean) + 1),
+                    "loss": held.mean,
+                    "accuracy": held.accuracy,
+                }
+            )
+            for (part, place), held in sorted(self.held.items())
+        ]
+        table = pd.concat(tables, ignore_index=True)
+        return table[table["loss"].notna()].reset_index(drop=True)
 
 
 def losses(outputs: Float32[np.ndarray, "v c"], targets: np.ndarray) -> Float[np.ndarray, " v"]:

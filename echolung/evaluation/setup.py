@@ -25,6 +25,7 @@ class Setup:
     """The videos of a task and how probes learn from them.
 
     Attributes:
+        store: where the tokens are.
         question: what was asked.
         data: the labelled videos.
         features: their tokens, in the same order.
@@ -34,6 +35,7 @@ class Setup:
         settings: all of it, fully resolved, for the record.
     """
 
+    store: TokenStore
     question: Question
     data: TaskData
     features: Features
@@ -104,7 +106,7 @@ def set_up(store: TokenStore, question: Question, settings: Sequence[Setting]) -
         "threads": torch.get_num_threads(),
         "hyper": dict(question.hyper),
     }
-    return Setup(question, data, features, kind, training, units, resolved)
+    return Setup(store, question, data, features, kind, training, units, resolved)
 
 
 def _check_losses(task: Task, settings: Sequence[Setting]) -> None:

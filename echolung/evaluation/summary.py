@@ -5,10 +5,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from echolung.evaluation import metrics
 from echolung.evaluation.bootstrap import intervals
+from echolung.evaluation.patient_level import patient_level
 from echolung.evaluation.result import Result
+from echolung.evaluation.statistics.calibration import apply_temperature, calibration
+from echolung.evaluation.statistics.delong import clustered_auroc
 
 
 @dataclass(frozen=True)
@@ -16,24 +20,36 @@ class Summary:
     """The numbers of a result, all computed from its out-of-fold predictions.
 
     Attributes:
-        folds: one row a fold, one column a metric.
+        folds: one row a fold, one column a metric. Of repeated cross-validation the folds of all repeats.
         mean: metric -> mean over folds (of those in which it is defined).
         sd: metric -> standard deviation over folds (ddof 1; NaN where fewer than two).
+        sd_repeats: metric -> standard deviation (ddof 1) of the means of the repeats: what another draw of folds changes.
+            Empty where there is one repeat.
         interval: metric -> 95 % patient-bootstrap interval of the pooled predictions (AUROC: of the mean over folds).
+        redrawn: how many of the 2,000 resamples behind `interval` had lost a class and were drawn anew.
         guess: what guessing the training part's most frequent class (regression: its mean) scores, mean over folds.
         patient: metrics with one prediction a patient, the mean of the videos'; empty where patients are not known.
+        patient_interval: metric -> interval of those.
         patients_per_class: class -> number of patients with such a video.
         mixed_patients: patients whose videos differ in class: left out of `patient`.
+        calibration: ece, brier and log_loss of all predictions pooled; with `_after` behind the name, after each fold's
+            logits were divided by its temperature. Empty of numbers.
+        delong: 95 % interval of the mean AUROC by clustered DeLong; None where it is not defined.
     """
 
     folds: pd.DataFrame
     mean: dict[str, float]
     sd: dict[str, float]
+    sd_repeats: dict[str, float]
     interval: dict[str, tuple[float, float]]
+    redrawn: int
     guess: dict[str, float]
     patient: dict[str, float]
+    patient_interval: dict[str, tuple[float, float]]
     patients_per_class: dict[str, int]
     mixed_patients: int
+    calibration: dict[str, float]
+    delong: tuple[float, float] | None
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the folds as plain values; NaN becomes None."""
@@ -44,57 +60,82 @@ class Summary:
 def summarise(result: Result, seed: int = 0) -> Summary:
     """Return the summary of a result."""
     table, task = result.predictions, result.task
-    truth = _truth(result)
-    folds = table["fold"].to_numpy()
-    order = np.unique(folds)
-
-    def measure(chosen: np.ndarray, truth: np.ndarray, scores: np.ndarray) -> dict[str, float]:
-        if task.kind == "regression":
-            return metrics.regression(truth[chosen], scores[chosen, 0])
-        return metrics.classification(truth[chosen], scores[chosen], task.ordinal)
-
-    by_fold = pd.DataFrame([measure(folds == fold, truth, result.scores) for fold in order], index=order)
-    guesses = [np.tile(guess, (len(truth), 1)) for guess in result.folds["guess"]]
-    guessed = pd.DataFrame(
-        [measure(folds == fold, truth, guess) for fold, guess in zip(result.folds["fold"], guesses, strict=True)]
-    )
-    patients = table["patient"].astype(str).where(table["patient"].astype(str) != "", table["video_id"]).to_numpy()
-    one_each, mixed = _by_patient(result, truth, patients)
+    truth, patients, folds = truth_of(result), patients_of(result), table["fold"].to_numpy(np.int64)
+    by_fold, guessed = fold_metrics(result), fold_metrics(result, guess=True)
+    found, redrawn = intervals(truth, result.scores, folds, patients, seed, ordinal=task.ordinal)
+    known = not (table["patient"].astype(str) == "").any()
+    each = patient_level(truth, result.scores, folds, repeat_of(result), patients, task, seed) if known else None
+    delong = clustered_auroc(truth, result.scores, folds, patients) if task.classes else None
     return Summary(
         folds=by_fold,
-        mean={str(name): float(values.mean()) for name, values in by_fold.items()},
+        mean=_means(by_fold),
         sd={str(name): float(values.std(ddof=1)) for name, values in by_fold.items()},
-        interval=intervals(truth, result.scores, folds, patients, seed),
-        guess={str(name): float(values.mean()) for name, values in guessed.items()},
-        patient=one_each,
+        sd_repeats=_sd_of_repeats(by_fold, result),
+        interval=found,
+        redrawn=redrawn,
+        guess=_means(guessed),
+        patient=each.values if each else {},
+        patient_interval=each.interval if each else {},
         patients_per_class={name: len(np.unique(patients[truth == c])) for c, name in enumerate(task.classes)},
-        mixed_patients=mixed,
+        mixed_patients=each.mixed if each else 0,
+        calibration=calibration(truth, result.scores, calibrated(result)) if task.classes else {},
+        delong=(delong.low, delong.high) if delong and not np.isnan(delong.low) else None,
     )
 
 
-def _truth(result: Result) -> np.ndarray:
+def fold_metrics(result: Result, guess: bool = False) -> pd.DataFrame:
+    """Return one row a fold, one column a metric; with `guess`, of whoever only knows the training part's labels."""
+    truth, scores, folds = truth_of(result), result.scores, result.predictions["fold"].to_numpy()
+    guesses = dict(zip(result.folds["fold"], result.folds["guess"], strict=True)) if guess else {}
+    rows = {}
+    for fold in np.unique(folds):
+        own = folds == fold
+        told = np.tile(np.array(guesses[fold], float), (own.sum(), 1)) if guess else scores[own]
+        if result.task.kind == "regression":
+            rows[fold] = metrics.regression(truth[own], told[:, 0])
+        else:
+            rows[fold] = metrics.classification(truth[own], told, result.task.ordinal)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def truth_of(result: Result) -> np.ndarray:
+    """Return the class index (int64) of each row of the predictions, or the number (float64)."""
     column = result.predictions["truth"]
     if result.task.kind == "regression":
         return column.to_numpy(np.float64)
     return column.map({name: i for i, name in enumerate(result.task.classes)}).to_numpy(np.int64)
 
 
-def _by_patient(result: Result, truth: np.ndarray, patients: np.ndarray) -> tuple[dict[str, float], int]:
-    """Return patient-level metrics, and how many patients have videos of several classes."""
-    if (result.predictions["patient"].astype(str) == "").any():
-        return {}, 0
-    scores = pd.DataFrame(result.scores).groupby(patients).mean().to_numpy()
-    labels = pd.Series(truth).groupby(patients)
-    if result.task.kind == "regression":
-        return metrics.regression(labels.mean().to_numpy(), scores[:, 0]), 0
-    pure = (labels.nunique() == 1).to_numpy()
-    if not pure.any():
-        return {}, len(pure)
-    values = metrics.classification(labels.first().to_numpy()[pure], scores[pure], result.task.ordinal)
-    if len(result.folds) > 1:
-        # Scores of different folds' probes are on different scales, and pooling their ranks misleads.
-        values = {k: v for k, v in values.items() if k not in ("auroc", "auprc", "sensitivity_at_90")}
-    return values, int((~pure).sum())
+def patients_of(result: Result) -> np.ndarray:
+    """Return the patient of each row of the predictions; where not known, the video."""
+    names = result.predictions["patient"].astype(str)
+    return names.where(names != "", result.predictions["video_id"]).to_numpy(str)
+
+
+def repeat_of(result: Result) -> np.ndarray:
+    """Return which repeat of cross-validation each row of the predictions belongs to."""
+    folds = result.predictions["fold"].to_numpy(np.int64)
+    return folds // result.settings["folds"] if result.settings.get("repeats", 1) > 1 else np.zeros_like(folds)
+
+
+def calibrated(result: Result) -> Float[np.ndarray, "v c"] | None:
+    """Return the probabilities after each fold's temperature; None where none was fitted."""
+    if not result.temperatures:
+        return None
+    of_fold = dict(zip(result.folds["fold"], result.temperatures, strict=True))
+    temperatures = result.predictions["fold"].map(of_fold).to_numpy(np.float64)
+    return apply_temperature(result.scores, temperatures[:, None])
+
+
+def _means(by_fold: pd.DataFrame) -> dict[str, float]:
+    return {str(name): float(values.mean()) for name, values in by_fold.items()}
+
+
+def _sd_of_repeats(by_fold: pd.DataFrame, result: Result) -> dict[str, float]:
+    if result.settings.get("repeats", 1) < 2:
+        return {}
+    means = by_fold.groupby(by_fold.index // result.settings["folds"]).mean()
+    return {str(name): float(values.std(ddof=1)) for name, values in means.items()}
 
 
 def _plain(value: Any) -> Any:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from echolung.cache.layout import PREVIEW_SHAPE, Block
+from echolung.cache.layout import FACTS, PREVIEW_SHAPE, Block
 from echolung.clips.plan import ClipPlan
 from echolung.clips.workers import PreparedVideo
 from echolung.errors import DecodeError
@@ -23,6 +23,7 @@ class Batch:
     sizes: list[int]
     mtimes: list[int]
     errors: list[str]
+    video: Float32[np.ndarray, "b 4"]
 
     @classmethod
     def empty(cls, start: int, size: int, plan: ClipPlan) -> "Batch":
@@ -34,6 +35,7 @@ class Batch:
             np.full((size, t), -1),
             np.zeros((size, *PREVIEW_SHAPE), np.uint8),
             *([""] * size, [-1] * size, [-1] * size, [""] * size),
+            np.full((size, len(FACTS)), np.nan, np.float32),
         )
 
     def put(self, row: int, slot: int, result: PreparedVideo | DecodeError, size: int, mtime: int) -> None:
@@ -47,7 +49,9 @@ class Batch:
         self.frames[place] = result.frames[slot]
         self.previews[place] = result.previews[slot]
         self.digests[place] = result.digest
+        self.video[place] = result.video
 
     def encoded(self, tokens: Float32[np.ndarray, "b n d"]) -> Block:
         """Return what the store takes."""
-        return Block(self.start, tokens, self.frames, self.previews, self.digests, self.sizes, self.mtimes, self.errors)
+        source = (self.digests, self.sizes, self.mtimes, self.errors, self.video)
+        return Block(self.start, tokens, self.frames, self.previews, *source)

@@ -53,7 +53,7 @@ def open_or_create(plan: ExtractionPlan, encoder: Encoder, sources: Sources, how
     """
     recover(plan.path, *GROWING)
     if not is_there(plan.path):
-        return _create(plan, encoder, how.batch, how.shard, how.preview)
+        return _create(plan, encoder, how.batch, how.shard, how.preview, video=True)
     store = TokenStore.open(plan.path, plan.key, writing=True)
     _check_weights(store, encoder)
     changes = find_changes(store, plan.manifest, sources, how.rehash)
@@ -118,7 +118,9 @@ def _whole_batches(shard: int, batch: int, clips: int) -> int:
     return min(-(-shard // batch), -(-clips // batch)) * batch
 
 
-def _create(plan: ExtractionPlan, encoder: Encoder, batch: int | None, shard: int | None, preview: bool) -> StoreWriter:
+def _create(
+    plan: ExtractionPlan, encoder: Encoder, batch: int | None, shard: int | None, preview: bool, video: bool
+) -> StoreWriter:
     size, frames, rows = plan.clips.size, plan.clips.frames, plan.rows()
     grid = (0, 0, 0) if plan.token_pool == "none" else pooled_grid(encoder.spec.grid(frames, size, size), plan.pool)
     batch = min(batch or _fitting_batch(encoder, plan), len(rows))
@@ -135,6 +137,7 @@ def _create(plan: ExtractionPlan, encoder: Encoder, batch: int | None, shard: in
         batch=batch,
         sharded=shard is not None,
         preview=preview,
+        video=video,
         created_by={
             "echolung": __version__,
             "torch": str(torch.__version__),
@@ -185,7 +188,9 @@ def _grow(store: TokenStore, plan: ExtractionPlan, encoder: Encoder, log: Callab
     """Put a store for the dataset as it now is in the place of `store`, with the clips that it had."""
     new = plan.path.with_name(plan.path.name + GROWING[0])
     shard = store.block if store.sharded else None
-    larger = _create(replace(plan, path=new), encoder, store.batch, shard, "preview" in store.group)
+    # A store that lacks previews or facts of its videos goes on without: the clips that it has could not be given any.
+    arrays = "preview" in store.group, "video" in store.group
+    larger = _create(replace(plan, path=new), encoder, store.batch, shard, *arrays)
     kept = copy_clips(store, larger)
     exchange(plan.path, *GROWING)
     held, wanted = store.rows["video_id"].nunique(), len(plan.manifest.videos)

@@ -40,9 +40,9 @@ def plan_of(
     manifest = _manifest(key["dataset"]["name"], options, snapshot, data, labels or {})
     plan = make_plan(
         manifest,
-        _identity(str(attributes.get("encoder")), key["encoder"], encoder),
+        identity_of(str(attributes.get("encoder")), key["encoder"], encoder),
         ClipPlan(**key["clips"]),
-        decoder=_decoder(key["decoder"]),
+        decoder=decoder_of(key["decoder"]),
         precision=key["precision"],
         options=options,
         path=path,
@@ -75,7 +75,7 @@ def _manifest(
     return Manifest(name, root, snapshot.videos, tasks)
 
 
-def _identity(name: str, held: dict[str, Any], spec: str | None) -> EncoderIdentity:
+def identity_of(name: str, held: dict[str, Any], spec: str | None) -> EncoderIdentity:
     branch = held.get("branch")
     suffix = f"#{branch}" if branch not in (None, BRANCHES[0]) else ""
     if spec is None and held["kind"] == "timm":
@@ -88,7 +88,7 @@ def _identity(name: str, held: dict[str, Any], spec: str | None) -> EncoderIdent
         raise InputError(f"{error} The store was made by {name}; --encoder says where its weights are now.") from error
 
 
-def _decoder(held: dict[str, str]) -> str:
+def decoder_of(held: dict[str, str]) -> str:
     """Return the choice of decoder that gives the identity `held`; "auto" where none does, for the key to complain of."""
     for choice in ("auto", "av", "decord"):
         try:

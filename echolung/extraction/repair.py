@@ -26,7 +26,7 @@ from echolung.extraction.sources import read_sources
 from echolung.text import listed
 
 ENCODED = ("tokens", "pooled")
-DECODED = ("frames", "preview")
+DECODED = ("frames", "preview", "video")
 OF_SOURCE = ("source_digest", "source_size", "source_mtime")
 
 Extract = Callable[[ExtractionPlan], object]
@@ -278,7 +278,8 @@ def _decode_again(
             elif mine.size and name == "source_digest":
                 store.array(name).oindex[mine] = np.full(len(mine), digest, object)
             elif mine.size and name in DECODED:
-                values = result.frames if name == "frames" else result.previews
+                facts = np.tile(result.video, (len(rows), 1))
+                values = {"frames": result.frames, "preview": result.previews, "video": facts}[name]
                 store.put(name, mine, values[np.flatnonzero(np.isin(rows, mine))])
     return np.array(changed, np.int64)
 

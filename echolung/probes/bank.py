@@ -36,7 +36,8 @@ class ProbeBank:
         head: the kind.
         recipes: how each learns.
         members: [p, v] which videos each may learn from.
-        targets: [v] class indices (int64) or numbers (float32); a probe gives those of videos not its own no weight.
+        targets: [v] class indices (int64) or numbers (float32); a probe gives those of videos not its own no weight. Or
+            [p, v]: of each probe its own, as when labels are permuted.
         dim: width of a token.
         outputs: number of classes, or 1 for numbers.
         device: where to train.

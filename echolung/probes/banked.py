@@ -16,7 +16,7 @@ from echolung.probes.bank import PREDICT_BATCH_POOLED, ProbeBank, looks, raw_out
 from echolung.probes.features import Features
 from echolung.probes.heads import Head
 from echolung.probes.hyper import Hyper
-from echolung.probes.jobs import Arrays, Job, OnEpoch, ProbeKind, Setting, Training
+from echolung.probes.jobs import Arrays, Job, OnEpoch, ProbeKind, Setting, Training, targets_of
 from echolung.probes.objectives import outputs_of
 from echolung.probes.recipe import Recipe
 from echolung.text import in_bytes
@@ -207,7 +207,7 @@ def _bank(
         make_head(jobs[0].setting),
         [_recipe(job, training) for job in jobs],
         np.stack([job.train for job in jobs]),
-        targets,
+        targets_of(jobs, targets),
         dim=features.dim,
         outputs=outputs,
         device=training.device,

@@ -54,7 +54,8 @@ def _fit(
     # A fit takes milliseconds, and threads that wait for each other on a busy machine were seen to make it 20 times that.
     with threadpool_limits(1):
         for index, job in enumerate(jobs):
-            arrays = model.fit(means[job.train], targets[job.train], outputs, job.setting)
+            own = targets if job.targets is None else job.targets
+            arrays = model.fit(means[job.train], own[job.train], outputs, job.setting)
             on_epoch(1, [index], model.predict(arrays, means)[None])
             kept.append(arrays if job.keep else None)
     return kept

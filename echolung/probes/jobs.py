@@ -31,6 +31,7 @@ class Job:
             are wanted.
         watch: [v] the videos whose outputs are wanted after each epoch; None: all. Others may come as NaN.
         group: jobs of one group are trained in one pass, so that their outputs after an epoch come in one call; None: alone.
+        targets: [v] what it learns in the place of the task's targets, such as permuted ones; None: those.
     """
 
     setting: Setting
@@ -38,6 +39,7 @@ class Job:
     keep: int | None = None
     watch: Bool[np.ndarray, " v"] | None = None
     group: int | None = None
+    targets: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,13 @@ class Training:
     memory: float = 4e9
     precision: str = "float32"
     videos: Bool[np.ndarray, " v"] | None = None
+
+
+def targets_of(jobs: Sequence[Job], targets: np.ndarray) -> np.ndarray:
+    """Return the targets of some jobs: [v] where none has its own, else [jobs, v]."""
+    if all(job.targets is None for job in jobs):
+        return targets
+    return np.stack([targets if job.targets is None else job.targets for job in jobs])
 
 
 OnEpoch = Callable[[int, Sequence[int], Float32[np.ndarray, "p v c"]], Collection[int] | None]

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from echolung.errors import InputError
@@ -49,11 +49,33 @@ class Objective(Protocol):
         ...
 
 
+class _Targets:
+    """The targets of P probes: those of all, [v], or of each its own, [p, v]."""
+
+    def __init__(self, targets: np.ndarray, probes: int, device: torch.device) -> None:
+        self.values, self.probes, self.shared = torch.from_numpy(targets).to(device), probes, targets.ndim == 1
+
+    def of(self, videos: Tensor) -> Shaped[Tensor, "p b"]:
+        """Return the targets of some videos."""
+        return self.values[videos].expand(self.probes, -1) if self.shared else self.values[:, videos]
+
+    def keep(self, probes: Tensor) -> None:
+        """Go on with these probes only."""
+        self.probes = len(probes)
+        if not self.shared:
+            self.values = self.values[probes]
+
+
+def _each(targets: np.ndarray, probes: int) -> np.ndarray:
+    """Return the targets [p, v] of each probe, without a copy."""
+    return np.broadcast_to(targets, (probes, targets.shape[-1]))
+
+
 class CrossEntropy:
     """Cross-entropy with label smoothing and class weights, as `torch.nn.CrossEntropyLoss` defines them together.
 
     Args:
-        targets: [v] class indices.
+        targets: [v] class indices, or [p, v]: of each probe its own.
         classes: their number.
         members: [p, v] which videos each probe learns from.
         recipes: how each learns.
@@ -69,7 +91,7 @@ class CrossEntropy:
         device: torch.device,
     ) -> None:
         self.width = classes
-        self.targets = torch.from_numpy(targets).to(device)
+        self.targets = _Targets(targets, len(recipes), device)
         self.smoothing = torch.tensor([r.label_smoothing for r in recipes], device=device)
         self.weights = _class_weights(targets, classes, members, recipes).to(device)
         self.plain = not self.smoothing.any() and bool((self.weights == 1).all())
@@ -82,7 +104,7 @@ class CrossEntropy:
         self, parameters: Parameters, raw: Float[Tensor, "p b w"], videos: Tensor
     ) -> tuple[Float[Tensor, "p b"], Float[Tensor, "p b"]]:
         """Return (1 − ε) w_y · nll_y + ε / C Σ_c w_c · nll_c, and w_y."""
-        targets = self.targets[videos].expand(len(raw), -1)
+        targets = self.targets.of(videos)
         nll = -raw.log_softmax(-1)
         own = nll.gather(2, targets[:, :, None]).squeeze(2)
         if self.plain:
@@ -103,6 +125,7 @@ class CrossEntropy:
     def keep(self, probes: Tensor) -> None:
         """Go on with these probes only."""
         self.smoothing, self.weights = self.smoothing[probes], self.weights[probes]
+        self.targets.keep(probes)
 
 
 class Coral:
@@ -120,7 +143,7 @@ class Coral:
         device: torch.device,
     ) -> None:
         self.width, self.classes = 1, classes
-        self.targets = torch.from_numpy(targets).to(device)
+        self.targets = _Targets(targets, len(recipes), device)
         self.weights = _class_weights(targets, classes, members, recipes).to(device)
 
     def extra(self) -> Parameters:
@@ -132,7 +155,7 @@ class Coral:
     ) -> tuple[Float[Tensor, "p b"], Float[Tensor, "p b"]]:
         """Return the sum over thresholds of binary cross-entropies, weighted by class, and the weights."""
         logits = raw + parameters["coral.bias"][:, None]
-        targets = self.targets[videos].expand(len(raw), -1)
+        targets = self.targets.of(videos)
         above = (targets[:, :, None] > torch.arange(self.classes - 1, device=raw.device)).to(raw.dtype)
         weight = self.weights.gather(1, targets)
         return weight * F.binary_cross_entropy_with_logits(logits, above, reduction="none").sum(2), weight
@@ -148,6 +171,7 @@ class Coral:
     def keep(self, probes: Tensor) -> None:
         """Go on with these probes only."""
         self.weights = self.weights[probes]
+        self.targets.keep(probes)
 
 
 def _coral_outputs(raw: Float[Tensor, "p b w"], bias: Float[Tensor, "p k"]) -> Float[Tensor, "p b c"]:
@@ -169,10 +193,11 @@ class Regression:
         device: torch.device,
     ) -> None:
         self.width = 1
-        self.targets = torch.from_numpy(targets).to(device)
+        self.targets = _Targets(targets, len(recipes), device)
         # Summed in float64 over a copy of the rows: a mean of float32 rows depends on how many there are beside.
-        means = [float(targets[row].mean(dtype=np.float64)) for row in members]
-        spreads = [max(float(targets[row].std(dtype=np.float64)), 1e-8) for row in members]
+        own = [values[row] for values, row in zip(_each(targets, len(recipes)), members, strict=True)]
+        means = [float(values.mean(dtype=np.float64)) for values in own]
+        spreads = [max(float(values.std(dtype=np.float64)), 1e-8) for values in own]
         self.shift = torch.tensor(means, dtype=torch.float32, device=device)
         self.scale = torch.tensor(spreads, dtype=torch.float32, device=device)
         names = [r.loss if r.loss in REGRESSION else "smooth-l1" for r in recipes]
@@ -187,7 +212,7 @@ class Regression:
         self, parameters: Parameters, raw: Float[Tensor, "p b w"], videos: Tensor
     ) -> tuple[Float[Tensor, "p b"], Float[Tensor, "p b"]]:
         """Return each probe's own kind of loss on the standardised target, and weights of 1."""
-        scaled = (self.targets[videos].expand(len(raw), -1) - self.shift[:, None]) / self.scale[:, None]
+        scaled = (self.targets.of(videos) - self.shift[:, None]) / self.scale[:, None]
         functions = (F.smooth_l1_loss, F.l1_loss, F.mse_loss)
         all_of = [functions[kind](raw[:, :, 0], scaled, reduction="none") for kind in self.used]
         losses = all_of[0]
@@ -209,6 +234,7 @@ class Regression:
     def keep(self, probes: Tensor) -> None:
         """Go on with these probes only."""
         self.shift, self.scale, self.kinds = self.shift[probes], self.scale[probes], self.kinds[probes]
+        self.targets.keep(probes)
 
 
 def make_objective(
@@ -251,8 +277,8 @@ def _class_weights(
 ) -> Float[Tensor, "p c"]:
     """Return n / (C · n_c) over each probe's own videos where its recipe is balanced (scikit-learn's "balanced"), else 1."""
     weights = np.ones((len(recipes), classes), np.float32)
-    for probe, recipe in enumerate(recipes):
+    for probe, (recipe, own) in enumerate(zip(recipes, _each(targets, len(recipes)), strict=True)):
         if recipe.balanced:
-            counts = np.bincount(targets[members[probe]], minlength=classes)
+            counts = np.bincount(own[members[probe]], minlength=classes)
             weights[probe] = counts.sum() / (classes * np.maximum(counts, 1))
     return torch.from_numpy(weights)

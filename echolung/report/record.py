@@ -2,20 +2,25 @@
 
 import json
 import platform
+import shlex
+import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from echolung import __version__
 from echolung.cache import TokenStore
 from echolung.evaluation import Result
+from echolung.evaluation.checks.finding import Finding
 from echolung.evaluation.result import is_optimistic
 from echolung.evaluation.summary import Summary
-from echolung.report.figures import confusion_matrix
+from echolung.report.plots.confusion import confusion_matrix
+from echolung.report.run import RECORD_SCHEMA, Twin, digest_of
 from echolung.settings import home, make_folder
-
-RECORD_SCHEMA = 1
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "optuna", "zarr", "pandas")
 
@@ -26,9 +31,11 @@ def save_run(
     store: TokenStore,
     seconds: float,
     folder: Path | None = None,
-    twin: Summary | None = None,
+    twins: Sequence[Twin] = (),
+    findings: Sequence[Finding] = (),
+    extra: dict[str, Any] | None = None,
 ) -> Path:
-    """Write record.json, predictions.csv, folds.csv, the probe and the confusion matrix; return the folder.
+    """Write record.json, the tables, the probe and the confusion matrix; return the folder.
 
     Args:
         result: what was found.
@@ -36,35 +43,60 @@ def save_run(
         store: what it was found in.
         seconds: how long it took.
         folder: where; default a new one under `ECHOLUNG_HOME/runs`.
-        twin: the numbers of the same model with random weights, under the same protocol.
+        twins: the same question asked of the same model with random weights.
+        findings: what checks say.
+        extra: more fields of the record, such as a permutation test.
     """
     settings = result.settings
     if folder is None:
-        names = [settings["dataset"], settings["task"], settings["probe"], settings["protocol"], settings["group"]]
+        onto = [f"to-{settings['test']['dataset']}"] if "test" in settings else []
+        names = [
+            settings["dataset"],
+            *onto,
+            settings["task"],
+            settings["probe"],
+            settings["protocol"],
+            settings["group"],
+        ]
         folder = new_folder(home() / "runs", f"{datetime.now():%Y%m%d-%H%M%S}-{'-'.join(names)}")
     # Written beside its place and moved there whole: a run folder is complete or not there.
     partial = make_folder(folder.with_name(folder.name + ".partial"))
-    _write(result, summary, partial)
-    (partial / "record.json").write_text(json.dumps(_record(result, summary, store, seconds, twin), indent=2) + "\n")
+    _write(result, summary, twins, str(store.group.attrs.get("encoder") or ""), partial)
+    files = {file.name: digest_of(file) for file in sorted(partial.iterdir()) if file.suffix != ".png"}
+    record = _record(result, summary, store, seconds, twins, findings)
+    record |= {"files": files, "command": shlex.join(["echolung", *sys.argv[1:]]), **(extra or {})}
+    (partial / "record.json").write_text(json.dumps(record, indent=2) + "\n")
     if folder.is_dir():
         folder.rmdir()  # an empty one is welcome, anything else an error
     return partial.rename(folder)
 
 
-def _write(result: Result, summary: Summary, folder: Path) -> None:
+def _write(result: Result, summary: Summary, twins: Sequence[Twin], encoder: str, folder: Path) -> None:
     predictions = result.predictions.sort_values(["fold", "video_id"], kind="stable")
     # float32 in its shortest form: reading it back gives the very numbers that the metrics were computed from.
     predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
     summary.folds.to_csv(folder / "folds.csv", index_label="fold", float_format="%.6f", lineterminator="\n")
+    for name, table in (("inner", result.inner), ("curves", result.curves), ("looks", result.looks)):
+        if table is not None:
+            table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    if twins:
+        tables = [twin.result.predictions.assign(encoder=twin.encoder) for twin in twins]
+        pd.concat(tables).to_csv(folder / "twins.csv", index=False, lineterminator="\n")
     if result.probe is not None:
         result.probe.save(folder)
     if result.task.classes:
-        confusion_matrix(result, folder / "confusion.png")
+        confusion_matrix(result, folder / "confusion.png", encoder)
 
 
 def _record(
-    result: Result, summary: Summary, store: TokenStore, seconds: float, twin: Summary | None
+    result: Result,
+    summary: Summary,
+    store: TokenStore,
+    seconds: float,
+    twins: Sequence[Twin],
+    findings: Sequence[Finding],
 ) -> dict[str, Any]:
+    heat = result.temperatures or [None] * len(result.folds)
     return {
         "record_schema": RECORD_SCHEMA,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -76,11 +108,12 @@ def _record(
         "videos": len(result.predictions),
         "shared_by_train_and_test": result.shared,
         "folds": [
-            {**row, "chosen": chosen}
-            for row, chosen in zip(result.folds.to_dict("records"), result.chosen, strict=True)
+            {**row, "chosen": chosen, "temperature": temperature}
+            for row, chosen, temperature in zip(result.folds.to_dict("records"), result.chosen, heat, strict=True)
         ],
         "metrics": summary.to_json(),
-        "random_twin": twin.to_json() if twin else None,
+        "twins": [{"encoder": twin.encoder, "store": twin.store, "metrics": twin.summary.to_json()} for twin in twins],
+        "findings": [finding.to_json() for finding in findings],
         "notes": list(result.notes),
         "versions": versions(),
         "seconds": round(seconds, 1),

@@ -19,7 +19,7 @@ def _create(path: Path, clips: int = 10, block: int = 4, key: dict = KEY, **opti
     rows = pd.DataFrame({"video_id": names, "patient": "p", "source": "s", "segment": np.arange(clips) % 2, "view": 0})
     videos = pd.DataFrame({"video_id": sorted(set(names)), "path": "x.mp4", "patient": "p", "source": "s"})
     snapshot = Snapshot("test", videos, {"covid": {"kind": "classification", "classes": ["no", "yes"]}})
-    shape = {"tokens": TOKENS, "dim": DIM, "grid": (1, 2, 2), "frames": FRAMES, "block": block}
+    shape = {"tokens": TOKENS, "dim": DIM, "grid": (1, 2, 2), "frames": FRAMES, "block": block, "video": True}
     return TokenStore.create(path, key, rows, snapshot, **{**shape, **options})
 
 
@@ -34,6 +34,7 @@ def _block(start: int, count: int, seed: int = 0, errors: Sequence[str] | None =
         [1000 * seed + start + i for i in range(count)],
         [10**18 + 7 * seed + i for i in range(count)],
         list(errors or [""] * count),
+        random.integers(1, 500, (count, 4)).astype(np.float32),
     )
 
 

@@ -11,7 +11,9 @@ import zarr
 
 from echolung.cache import Snapshot, TokenStore
 from echolung.cache.growing import copy_clips
+from echolung.cache.hdf5 import export_store, import_store
 from echolung.cache.layout import CLIP_ARRAYS
+from echolung.cache.verify import verify
 from echolung.errors import InputError, RunError
 
 KEY = {"encoder": {"weights": "sha256:1", "seed": 0}, "clips": {"size": 32, "fps": None}}
@@ -48,7 +50,7 @@ def test_any_zarr_reader(store):
     group = zarr.open_group(store.path, mode="r")
     assert group.metadata.zarr_format == 3
     arrays = {name: array[...] for name, array in group.arrays()}
-    assert set(arrays) == {"tokens", "preview", *CLIP_ARRAYS}
+    assert set(arrays) == {"tokens", "preview", "video", *CLIP_ARRAYS}
     assert arrays["tokens"].dtype == np.float16 and arrays["pooled"].dtype == np.float32
     assert arrays["complete"].dtype == bool and arrays["preview"].dtype == np.uint8
     assert np.isnan(arrays["tokens"][6]).all()  # a reader that does not ask `complete` sees no plausible numbers
@@ -290,7 +292,26 @@ def test_copied_clips(store, create, tmp_path, block):
     np.testing.assert_array_equal(larger.tokens(GOOD), store.tokens(GOOD))
     np.testing.assert_array_equal(larger.pooled(GOOD), store.pooled(GOOD))
     np.testing.assert_array_equal(larger.previews(GOOD), store.previews(GOOD))
-    for name in CLIP_ARRAYS:
+    for name in (*CLIP_ARRAYS, "video"):
         np.testing.assert_array_equal(larger.group[name][:][GOOD], store.group[name][:][GOOD])
     assert larger.failures == {} and larger.unfinished_blocks() == [6, 9, 12]
     assert copy_clips(store, create(tmp_path / "less.zarr", clips=4, preview=False)) == 4
+
+
+def test_facts_of_the_videos(store, block):
+    facts = store.video_facts
+    assert facts.columns.tolist() == ["frames", "height", "width", "fps"] and facts.index.tolist()[:2] == ["v0", "v1"]
+    np.testing.assert_array_equal(facts.loc["v1"], block(0, 4).video[2])
+
+
+def test_a_store_made_before_there_were_facts(tmp_path, create, block):
+    old = create(tmp_path / "old.zarr", video=False)
+    for start, count in ((0, 4), (4, 4), (8, 2)):
+        old.write(block(start, count))
+    old.finish()
+    opened = TokenStore.open(old.path)
+    assert opened.video_facts is None and "video" not in opened.group and not verify(old.path).damages
+    larger = create(tmp_path / "larger.zarr", clips=14, video=False)
+    assert copy_clips(opened, larger) == 10
+    export_store(old.path, tmp_path / "old.h5")
+    assert import_store(tmp_path / "old.h5", tmp_path / "again.zarr").video_facts is None

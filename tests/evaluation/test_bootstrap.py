@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from echolung.evaluation.bootstrap import intervals, resample, weighted_auroc
+from echolung.evaluation.bootstrap import intervals, percentiles, resample
 
 
 def made_up(patients: int, classes: int, seed: int):
@@ -38,24 +38,10 @@ def test_the_same_seed_gives_the_same_interval():
 
 
 @pytest.mark.parametrize("classes", [2, 3])
-def test_weighted_auroc_is_scikit_learns_with_sample_weights(classes: int):
-    random = np.random.default_rng(0)
-    truth = np.append(np.arange(classes), random.integers(classes, size=40 - classes))
-    p = random.dirichlet(np.ones(classes), 40).round(1)  # many ties
-    weights = random.integers(0, 4, (25, 40))
-    weights[:, :classes] = 1
-    for row, found in zip(weights, weighted_auroc(truth, p, weights), strict=True):
-        one_each = [
-            sk.roc_auc_score(truth == c, p[:, c], sample_weight=row) for c in (range(classes) if classes > 2 else [1])
-        ]
-        assert found == pytest.approx(np.mean(one_each), abs=1e-12)
-
-
-@pytest.mark.parametrize("classes", [2, 3])
 def test_intervals_are_quantiles_of_scikit_learns_metrics(classes: int):
     truth, p, folds, groups = made_up(40, classes, 1)
     values = {"accuracy": [], "balanced_accuracy": [], "auroc": []}
-    for row in resample(groups, 7, 2000)[:300]:
+    for row in resample(groups, 7, 100):
         again = np.repeat(np.arange(len(truth)), row)
         t, q, f = truth[again], p[again], folds[again]
         values["accuracy"].append(sk.accuracy_score(t, q.argmax(1)))
@@ -68,10 +54,8 @@ def test_intervals_are_quantiles_of_scikit_learns_metrics(classes: int):
                     sk.roc_auc_score(a, b[:, 1]) if classes == 2 else sk.roc_auc_score(a, b, multi_class="ovr")
                 )
         values["auroc"].append(np.mean(by_fold) if by_fold else np.nan)
-    few = pytest.MonkeyPatch()
-    with few.context() as patch:
-        patch.setattr("echolung.evaluation.bootstrap.resample", lambda g, s: resample(g, s, 2000)[:300])
-        found = intervals(truth, p, folds, groups, seed=7)
+    found, redrawn = intervals(truth, p, folds, groups, seed=7, resamples=100)
+    assert redrawn == 0
     for name, value in values.items():
         np.testing.assert_allclose(found[name], np.nanquantile(value, [0.025, 0.975]), atol=1e-12, err_msg=name)
 
@@ -80,27 +64,60 @@ def test_intervals_of_numbers():
     random = np.random.default_rng(0)
     truth, groups = random.normal(size=60), np.arange(60) // 2
     scores = truth[:, None] + random.normal(size=(60, 1))
-    found = intervals(truth, scores, np.zeros(60, int), groups)
-    for name, score in (("mae", sk.mean_absolute_error), ("rmse", sk.root_mean_squared_error)):
-        values = [score(truth, scores[:, 0], sample_weight=row) for row in resample(groups, 0, 2000)]
+    found, redrawn = intervals(truth, scores, np.zeros(60, int), groups, resamples=500)
+    assert redrawn == 0 and set(found) == {"mae", "rmse", "r2"}
+    for name, score in (
+        ("mae", sk.mean_absolute_error),
+        ("rmse", sk.root_mean_squared_error),
+        ("r2", sk.r2_score),
+    ):
+        values = [score(truth, scores[:, 0], sample_weight=row) for row in resample(groups, 0, 500)]
         np.testing.assert_allclose(found[name], np.quantile(values, [0.025, 0.975]), atol=1e-12)
 
 
 def test_nobody_invents_an_auroc():
     truth, p, _, groups = made_up(12, 3, 2)
-    found = intervals(truth, p, truth.copy(), groups)  # each fold holds one class
-    assert "auroc" not in found and set(found) == {"accuracy", "balanced_accuracy"}
+    found, _ = intervals(truth, p, truth.copy(), groups)  # each fold holds one class
+    assert set(found) == {"accuracy", "balanced_accuracy", "brier"}
 
 
-def test_intervals_cover_the_truth_about_as_often_as_they_say(monkeypatch):
+def test_steps_of_a_score_have_weighted_kappa():
+    truth, p, folds, groups = made_up(40, 4, 3)
+    found, _ = intervals(truth, p, np.zeros_like(folds), groups, ordinal=True, resamples=200)
+    values = [
+        sk.cohen_kappa_score(truth, p.argmax(1), weights="quadratic", sample_weight=row)
+        for row in resample(groups, 0, 200)
+    ]
+    np.testing.assert_allclose(found["qwk"], np.quantile(values, [0.025, 0.975]), atol=1e-12)
+
+
+def test_resamples_that_lost_a_class_are_redrawn_and_counted():
+    """Two of ten patients have the disease, in two folds: many resamples have none, and more have no whole fold."""
+    random = np.random.default_rng(0)
+    truth, groups = np.array([1, 1, *[0] * 8]), np.arange(10)
+    p = random.dirichlet([1, 1], 10)
+    one_fold, redrawn = intervals(truth, p, np.zeros(10, int), groups)
+    assert redrawn / (2000 + redrawn) == pytest.approx(0.8**10, abs=0.02)
+    two_folds, more = intervals(truth, p, np.array([0, 1, *[0] * 4, *[1] * 4]), groups)
+    assert more > redrawn and "auroc" in two_folds
+    alone, never = intervals(truth, p, groups, groups)  # no fold is whole, so none can be lost
+    assert never == redrawn and alone["balanced_accuracy"] == one_fold["balanced_accuracy"]
+
+
+def test_undefined_values_have_no_percentiles():
+    assert np.isnan(percentiles(np.full(5, np.nan))).all()
+    assert percentiles(np.array([1.0, np.nan, 1.0])) == (1, 1)
+
+
+def test_intervals_cover_the_truth_about_as_often_as_they_say():
     """A probe that is right for 70 % of patients (a patient's videos alike): 95 % intervals, 80 patients, 200 studies."""
-    monkeypatch.setattr("echolung.evaluation.bootstrap.resample", lambda g, s: resample(g, s, 300))
     random, covered = np.random.default_rng(0), 0
     for study in range(200):
         groups = np.repeat(np.arange(80), random.integers(1, 5, 80))
         right = (random.random(80) < 0.7)[groups]
         truth = random.integers(2, size=80)[groups]
         p = np.eye(2)[np.where(right, truth, 1 - truth)]
-        low, high = intervals(truth, p, groups % 5, groups, seed=study)["accuracy"]
+        found, _ = intervals(truth, p, groups % 5, groups, seed=study, resamples=300)
+        low, high = found["accuracy"]
         covered += low <= 0.7 <= high
     assert 0.89 <= covered / 200 <= 0.99

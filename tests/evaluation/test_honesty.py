@@ -10,6 +10,7 @@ from scipy import stats
 from echolung.cache import TokenStore
 from echolung.evaluation import cross_validate
 from echolung.evaluation.data import manifest_of
+from echolung.evaluation.statistics.permutation import shuffle_patients
 from echolung.evaluation.summary import summarise
 
 SHUFFLES = 20
@@ -30,24 +31,13 @@ def pocus_store(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> To
     return extract(plan, device="cpu", preview=False)
 
 
-def shuffled(labels: np.ndarray, patients: np.ndarray, seed: int) -> np.ndarray:
-    """Give each patient the sequence of labels of another, cut or repeated to the number of its videos."""
-    names = np.unique(patients)
-    givers = np.random.default_rng(seed).permutation(names)
-    out = labels.copy()
-    for name, giver in zip(names, givers, strict=True):
-        mine = patients == name
-        out[mine] = np.resize(labels[patients == giver], mine.sum())
-    return out
-
-
 @pytest.mark.slow
 def test_patient_wise_shuffled_labels(pocus_store: TokenStore):
     manifest = manifest_of(pocus_store.snapshot)
     patients, labels = manifest.videos["patient"].to_numpy(str), manifest.videos["diagnosis"].to_numpy(object)
     scores = {"nested": [], "seed": []}
     for seed in range(SHUFFLES):
-        nonsense = replace(manifest, videos=manifest.videos.assign(diagnosis=shuffled(labels, patients, seed)))
+        nonsense = replace(manifest, videos=manifest.videos.assign(diagnosis=shuffle_patients(labels, patients, seed)))
         for protocol, values in scores.items():
             result = cross_validate(pocus_store, manifest=nonsense, protocol=protocol, seed=seed)
             values.append(summarise(result).mean["balanced_accuracy"])

@@ -32,6 +32,7 @@ def test_two_classes(seed: int):
         "sensitivity": sk.recall_score(truth, predicted),
         "specificity": sk.recall_score(truth, predicted, pos_label=0),
         "log_loss": sk.log_loss(truth, np.clip(p, 1e-15, None)),
+        "brier": 2 * sk.brier_score_loss(truth, p[:, 1]),
         "sensitivity_at_90": max(t for f, t in zip(false_rate, true_rate, strict=True) if f <= 0.1),
         "ece": slow_ece(truth, p),
     }
@@ -55,6 +56,7 @@ def test_several_classes(classes: int):
         "sensitivity": sk.recall_score(truth, predicted, average="macro"),
         "specificity": np.mean(specificities),
         "log_loss": sk.log_loss(truth, np.clip(p, 1e-15, None)),
+        "brier": ((p - one_hot) ** 2).sum(1).mean(),
         "ece": slow_ece(truth, p),
         "qwk": sk.cohen_kappa_score(truth, predicted, weights="quadratic"),
         "score_mae": sk.mean_absolute_error(truth, predicted),

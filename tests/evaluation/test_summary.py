@@ -1,6 +1,7 @@
 """What is made of predictions: means over folds, guessing, one prediction a patient."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,8 +9,9 @@ import pytest
 from sklearn import metrics as sk
 
 from echolung.datasets.manifest import Task
+from echolung.evaluation.metrics import brier, calibration_error
 from echolung.evaluation.result import Result
-from echolung.evaluation.summary import summarise
+from echolung.evaluation.summary import calibrated, repeat_of, summarise
 
 CLASSES = ("a", "b", "c")
 
@@ -69,7 +71,91 @@ def test_one_prediction_a_patient(result):
     assert summary.patient["accuracy"] == pytest.approx(np.mean(right)) and len(right) == 19
     assert summary.mixed_patients == 1
     assert summary.patients_per_class == {"a": 7, "b": 8, "c": 6}
-    assert not {"auroc", "auprc", "sensitivity_at_90"} & set(summary.patient)  # ranks of different probes
+    low, high = summary.patient_interval["accuracy"]
+    assert low < summary.patient["accuracy"] < high
+
+
+def test_ranks_of_patients_are_compared_within_a_fold(result):
+    table = result.predictions
+    each = table.groupby("patient").agg(
+        {"p_a": "mean", "p_b": "mean", "p_c": "mean", "fold": "first", "truth": "first"}
+    )
+    each = each[table.groupby("patient")["truth"].nunique() == 1]
+    by_fold = [
+        sk.roc_auc_score(part["truth"], part[["p_a", "p_b", "p_c"]], multi_class="ovr", labels=CLASSES)
+        for fold, part in each.groupby("fold")
+        if fold < 2
+    ]
+    assert summarise(result).patient["auroc"] == pytest.approx(np.mean(by_fold))
+    table.loc[::3, "fold"] = 1  # videos of a patient in several folds: its scores are of several probes
+    assert not {"auroc", "auprc", "sensitivity_at_90"} & set(summarise(result).patient)
+
+
+def repeated(result: Result) -> Result:
+    """The same three folds once more, with other predictions."""
+    again = result.predictions.assign(fold=result.predictions["fold"] + 3)
+    again[["p_a", "p_b", "p_c"]] = np.random.default_rng(1).dirichlet(np.ones(3), 60)
+    folds = pd.concat([result.folds, result.folds.assign(fold=result.folds["fold"] + 3)], ignore_index=True)
+    predictions = pd.concat([result.predictions, again], ignore_index=True)
+    return replace(
+        result, predictions=predictions, folds=folds, settings={"protocol": "nested", "folds": 3, "repeats": 2}
+    )
+
+
+def test_repeats(result):
+    both = repeated(result)
+    first, summary = summarise(result), summarise(both)
+    second = summarise(replace(both, predictions=both.predictions[60:], folds=both.folds[3:], settings=result.settings))
+    assert first.sd_repeats == {} and len(summary.folds) == 6
+    for name in ("accuracy", "auroc", "log_loss"):
+        means = [first.mean[name], second.mean[name]]
+        assert summary.mean[name] == pytest.approx(np.mean(means))
+        assert summary.sd_repeats[name] == pytest.approx(np.std(means, ddof=1))
+    for name in ("accuracy", "auroc"):
+        assert summary.patient[name] == pytest.approx((first.patient[name] + second.patient[name]) / 2)
+    assert (summary.patients_per_class, summary.mixed_patients) == (first.patients_per_class, 1)
+    assert summary.guess == pytest.approx(first.guess)
+    spans = [high - low for low, high in (first.interval["accuracy"], summary.interval["accuracy"])]
+    assert spans[1] > 0.5 * spans[0]  # twice the rows, no more patients
+    assert repeat_of(both).tolist() == [0] * 60 + [1] * 60
+
+
+def test_auroc_has_delongs_interval_and_lost_classes_are_counted(result):
+    summary = summarise(result)
+    low, high = summary.delong
+    assert 0 < low < summary.mean["auroc"] < high < 1
+    assert summary.redrawn < 100
+    few = result.predictions["patient"].isin(["p1", "p2", "p3", "p4", "p5", "p6"])
+    assert summarise(replace(result, predictions=result.predictions[few].reset_index(drop=True))).redrawn > 100
+    result.predictions.loc[:, "fold"] = result.predictions["truth"].map({"a": 0, "b": 1, "c": 2})
+    assert summarise(result).delong is None
+
+
+def test_calibration_before_and_after_the_folds_temperatures(result):
+    summary = summarise(result)
+    p, truth = result.scores, result.predictions["truth"].map({"a": 0, "b": 1, "c": 2}).to_numpy()
+    assert summary.calibration == pytest.approx(
+        {"ece": calibration_error(truth, p), "brier": brier(truth, p), "log_loss": sk.log_loss(truth, p)}
+    )
+    mended = replace(result, temperatures=(3.0, 1.0, 0.5))
+    scaled = p ** (1 / np.array([3.0, 1.0, 0.5])[result.predictions["fold"]])[:, None]
+    np.testing.assert_allclose(calibrated(mended), scaled / scaled.sum(1, keepdims=True))
+    after = summarise(mended).calibration
+    assert after["brier_after"] == pytest.approx(brier(truth, calibrated(mended)))
+    assert {k: v for k, v in after.items() if "after" not in k} == summary.calibration
+
+
+def test_numbers():
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"video_id": [f"v{i}" for i in range(40)], "patient": [f"p{i // 2}" for i in range(40)]})
+    table = table.assign(source="", fold=np.arange(40) // 2 % 2, truth=random.normal(size=40), prediction=0.0)
+    folds = pd.DataFrame({"fold": [0, 1], "guess": [[0.0], [0.5]]})
+    summary = summarise(Result(table, folds, [], None, Task("regression", "x"), {"protocol": "nested"}))
+    assert set(summary.interval) == {"mae", "rmse", "r2"} <= set(summary.patient)
+    assert set(summary.patient_interval) == {"mae", "rmse", "r2"}
+    assert (summary.calibration, summary.delong, summary.redrawn) == ({}, None, 0)
+    halves = [table["truth"][table["fold"] == fold] for fold in (0, 1)]
+    assert summary.guess["mae"] == pytest.approx(np.mean([abs(halves[0]).mean(), abs(halves[1] - 0.5).mean()]))
 
 
 def test_unknown_patients_have_no_patient_level(result):

@@ -76,6 +76,7 @@ COSTS = {
     "source_digest/c/0": 0,
     "source_size/c/0": 0,
     "source_mtime/c/0": 0,
+    "video/c/0/0": 0,
     "rows/video_id/c/0": 0,
     "rows/patient/c/0": 0,
     "rows/zarr.json": 0,

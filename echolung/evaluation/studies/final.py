@@ -2,18 +2,21 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from optuna.trial import FrozenTrial, TrialState
 
 from echolung.errors import RunError
-from echolung.evaluation.protocols import fewer_inner_folds
+from echolung.evaluation.nested import calibrated
+from echolung.evaluation.parts import Part, fewer_inner_folds, inner_table, predict_inside, refit
 from echolung.evaluation.result import Result, build_result
 from echolung.evaluation.selection import Choice
+from echolung.evaluation.splits import Folds
 from echolung.evaluation.studies.problem import Problem
 from echolung.evaluation.studies.search import at_edges
-from echolung.probes import Job
+from echolung.probes.saved import with_provenance
 from echolung.text import listed
 
 
@@ -34,29 +37,37 @@ def is_finite(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
 
 
-def refit(problem: Problem, choices: Mapping[str, Choice], about: dict[str, Any], flat: bool) -> Result:
+def conclude(problem: Problem, choices: Mapping[str, Choice], about: dict[str, Any], flat: bool) -> Result:
     """Train each outer fold with its choice and predict its test rows; train the probe that is kept on everything."""
-    data, outer = problem.setup.data, problem.outer
+    setup, outer, data = problem.setup, problem.outer, problem.setup.data
     picks = [choices["all" if flat else f"fold-{fold}"] for fold in range(outer.count)]
-    jobs = [Job(c.setting, outer.train(i), keep=c.epoch, watch=outer.test(i)) for i, c in enumerate(picks)]
+    tests = [outer.test(fold) for fold in range(outer.count)]
     whole = np.ones(len(data.targets), bool)
-    jobs.append(Job(choices["all"].setting, whole, keep=choices["all"].epoch, watch=~whole))
-    scores = np.full((len(data.targets), data.outputs), np.nan)
-
-    def keep(epoch: int, indices: Sequence[int], outputs: np.ndarray) -> None:
-        for i, output in zip(indices, outputs, strict=True):
-            if i < outer.count and epoch == picks[i].epoch:
-                scores[outer.test(i)] = output[outer.test(i)]
-
-    arrays = problem.setup.fit(jobs, keep)[-1]
+    everything = Part(Folds(np.zeros(len(whole), np.int64), 1), ~whole, keep=True)
+    inner = [_inner(problem, fold) for fold in range(outer.count)]
+    parts = [*(Part(folds, test) for folds, test in zip(inner, tests, strict=True)), everything]
+    outputs, arrays = refit(setup, parts, [*picks, choices["all"]])
+    scores = np.take_along_axis(outputs[:-1], outer.of[None, :, None], 0)[0]
     notes = [*data.notes, *_edges(problem, choices)]
     if flat:
         notes.insert(0, _optimistic(about, outer.count))
     else:
         notes += fewer_inner_folds(problem.settings["inner_folds"])
     settings = {**problem.settings, "study": about}
-    final = (choices["all"], arrays)
-    return build_result(data, outer, range(outer.count), scores, picks, settings, notes, final)
+    final = (choices["all"], arrays[-1])
+    result = build_result(data, outer, range(outer.count), scores, picks, settings, notes, final)
+    if result.probe is not None:
+        result = replace(result, probe=with_provenance(result.probe, setup.store, data.videos))
+    if flat:
+        return result
+    held = predict_inside(setup, parts[:-1], picks)
+    return calibrated(replace(result, inner=inner_table(setup, held, range(outer.count))))
+
+
+def _inner(problem: Problem, fold: int) -> Folds:
+    """Return the folds inside an outer training part; of a flat study, which has none, that part as one fold."""
+    found = next((part.folds for part in problem.parts if part.name == f"fold-{fold}"), None)
+    return found or Folds(np.where(problem.outer.train(fold), 0, -1), 1)
 
 
 def _optimistic(about: Mapping[str, Any], folds: int) -> str:

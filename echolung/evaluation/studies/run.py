@@ -19,7 +19,7 @@ from echolung.evaluation.question import Question
 from echolung.evaluation.result import Result
 from echolung.evaluation.selection import Choice, HeldOut
 from echolung.evaluation.studies import leases
-from echolung.evaluation.studies.final import choose_best, refit
+from echolung.evaluation.studies.final import choose_best, conclude
 from echolung.evaluation.studies.leases import FINISHED, Leases
 from echolung.evaluation.studies.opening import open_studies
 from echolung.evaluation.studies.problem import Problem, pose
@@ -130,7 +130,7 @@ def run_study(
         **strategy, "name": name, "storage": opened.where, "trials": trials, "ask": ask, "space": describe(problem.space),
         "fixed": dict(problem.fixed), "told": _told(known), "optuna": optuna.__version__,
     }  # fmt: skip
-    return StudyResult(refit(problem, choices, about, flat), known, choices, name, opened.where)
+    return StudyResult(conclude(problem, choices, about, flat), known, choices, name, opened.where)
 
 
 def _search(

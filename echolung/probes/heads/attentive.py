@@ -15,6 +15,7 @@ from echolung.probes.heads.base import (
     affine,
     at_least_float32,
     attend,
+    attention_of,
     drop,
     linear_layer,
     normal,
@@ -84,22 +85,37 @@ def cross_attention(
 ) -> Float[Tensor, "p b d"]:
     """Return query + cross-attention without ever forming keys or values (docs/protocol.md, "The fast attentive probe").
 
-    With x̂ the standardised token, the score of head h is x̂ · u_h, u_h = γ ⊙ W_{k,h}ᵀ (W_q q + b_q)_h / √d_head: the key
-    bias and W_k β add the same to every token's score and cancel in the softmax. The pooled value is
-    W_{v,h} (γ ⊙ Σ_t a_t x̂_t + β) + b_{v,h}. Per token that is two d × heads products in place of two d × d.
+    The pooled value of head h is W_{v,h} (γ ⊙ Σ_t a_t x̂_t + β) + b_{v,h}, with x̂ the standardised token. Per token that is,
+    with its score, two d × heads products in place of two d × d.
     """
     query = parameters["query"]
     p, d = query.shape
     heads = attention_heads(d)
     gamma, beta = parameters["norm1.weight"], parameters["norm1.bias"]
-    key_weight, value_weight = (parameters[f"{name}.weight"].reshape(p, heads, d // heads, d) for name in "kv")
+    value_weight = parameters["v.weight"].reshape(p, heads, d // heads, d)
     value_bias = parameters["v.bias"].reshape(p, heads, d // heads)
-
-    q = torch.einsum("pij,pj->pi", parameters["q.weight"], query) + parameters["q.bias"]
-    u = torch.einsum("phe,phed->phd", q.reshape(p, heads, -1), key_weight) * gamma[:, None] / math.sqrt(d // heads)
-    pooled = attend(u, tokens, step, _whole_width)  # [b, p, heads, d]
+    pooled = attend(score_vectors(parameters), tokens, step, _whole_width)  # [b, p, heads, d]
     value = torch.einsum("phed,bphd->bphe", value_weight, pooled * gamma[:, None] + beta[:, None]) + value_bias
     return (query + value.reshape(-1, p, d)).transpose(0, 1)
+
+
+def score_vectors(parameters: Parameters) -> Float[Tensor, "p heads d"]:
+    """Return the u_h whose product with a standardised token is its score: u_h = γ ⊙ W_{k,h}ᵀ (W_q q + b_q)_h / √d_head.
+
+    The key bias and W_k β add the same to every token's score and cancel in the softmax.
+    """
+    query = parameters["query"]
+    p, d = query.shape
+    heads = attention_heads(d)
+    key_weight = parameters["k.weight"].reshape(p, heads, d // heads, d)
+    q = torch.einsum("pij,pj->pi", parameters["q.weight"], query) + parameters["q.bias"]
+    gamma = parameters["norm1.weight"][:, None]
+    return torch.einsum("phe,phed->phd", q.reshape(p, heads, -1), key_weight) * gamma / math.sqrt(d // heads)
+
+
+def attention(parameters: Parameters, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b p heads n"]:
+    """Return how each head weighs standardised tokens."""
+    return attention_of(score_vectors(parameters), tokens)
 
 
 def _whole_width(attention: Float[Tensor, "*k r n"], tokens: Float[Tensor, "n d"]) -> Float[Tensor, "*k r d"]:
@@ -118,4 +134,4 @@ def _activations(tokens: int, dim: int) -> int:
     return 3 * heads * tokens + 3 * heads * dim + 20 * dim
 
 
-ATTENTIVE = Head(init, forward, standardised, _activations, per_token=True)
+ATTENTIVE = Head(init, forward, standardised, _activations, per_token=True, attention=attention)

@@ -40,6 +40,13 @@ def drop(x: Float[Tensor, "p b w"], step: Step | None) -> Float[Tensor, "p b w"]
     return x * (noise >= rate) / (1 - rate)
 
 
+def weigh(
+    queries: Float[Tensor, "q d"], tokens: Float[Tensor, "*b n d"], dtype: torch.dtype
+) -> Float[Tensor, "*b q n"]:
+    """Return the softmax attention of queries over each clip's tokens."""
+    return torch.matmul(queries, tokens.transpose(-1, -2)).to(dtype).softmax(-1)
+
+
 Pool = Callable[[Tensor, Tensor], Tensor]
 """(attention [..., r, n], tokens [n, d]) -> what r queries pooled [..., r, w]."""
 
@@ -55,17 +62,23 @@ def attend(
     p, r, d = queries.shape
     flat = queries.reshape(p * r, d).to(tokens.dtype)
     if tokens.device.type != "cpu":
-        scores = torch.matmul(flat, tokens.transpose(1, 2)).to(queries.dtype)
-        attention = scores.softmax(-1).to(tokens.dtype).reshape(len(tokens), p, r, -1)
+        attention = weigh(flat, tokens, queries.dtype).to(tokens.dtype).reshape(len(tokens), p, r, -1)
         return torch.stack([pool(a, x) for a, x in zip(attention, tokens, strict=True)]).to(queries.dtype)
     pooled = []
     for clip, own in zip(tokens, [None] * len(tokens) if step is None else step.pairs.T, strict=True):
         chosen = None if own is None or bool(own.all()) else own.nonzero().squeeze(1)
         mine = flat if chosen is None else queries[chosen].reshape(-1, d).to(tokens.dtype)
-        attention = (mine @ clip.T).to(queries.dtype).softmax(-1).to(tokens.dtype).reshape(-1, r, len(clip))
+        attention = weigh(mine, clip, queries.dtype).to(tokens.dtype).reshape(-1, r, len(clip))
         found = pool(attention, clip).to(queries.dtype)
         pooled.append(found if chosen is None else found.new_zeros(p, *found.shape[1:]).index_copy(0, chosen, found))
     return torch.stack(pooled)
+
+
+def attention_of(queries: Float[Tensor, "p r d"], tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b p r n"]:
+    """Return how P × r queries weigh each clip's tokens: what `attend` pools by."""
+    p, r, d = queries.shape
+    flat = queries.reshape(p * r, d).to(tokens.dtype)
+    return weigh(flat, tokens, queries.dtype).reshape(len(tokens), p, r, -1)
 
 
 @dataclass(frozen=True)
@@ -81,6 +94,8 @@ class Head:
         buffers: parameters that are not learnt: running statistics.
         penalised: matrices that L1 and L2 penalties are taken over.
         smallest: clips of its own a batch must hold for a probe to be stepped.
+        attention: (parameters of P probes, shared input) -> how each of r queries weighs the tokens [b, p, r, n]; None where
+            nothing attends.
     """
 
     init: Callable[[int, int, torch.Generator], Parameters]
@@ -91,6 +106,7 @@ class Head:
     buffers: frozenset[str] = frozenset()
     penalised: frozenset[str] = frozenset({"linear.weight"})
     smallest: int = 1
+    attention: Callable[[Parameters, Tensor], Tensor] | None = None
 
 
 def at_least_float32(tokens: Tensor) -> Tensor:

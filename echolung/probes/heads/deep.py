@@ -26,6 +26,7 @@ def attentive_deep(depth: int) -> Head:
         partial(_forward, depth),
         _as_they_are,
         lambda tokens, dim: (depth + 16) * tokens * dim,  # a block's input each, and the inside of one
+        attention=partial(_attention, depth),
     )
 
 
@@ -60,16 +61,31 @@ def _forward(
     # Dropout comes last and for all probes at once: its noise is drawn once.
     attended = []
     for probe in range(len(parameters["query"])):
-        own = {name: value[probe] for name, value in parameters.items()}
-        x = tokens.to(own["query"].dtype)
-        for i in range(depth - 1):
-            block = {name.removeprefix(f"blocks.{i}."): v for name, v in own.items() if name.startswith(f"blocks.{i}.")}
-            # Recomputed in the backward pass: a block's inside is some 30 times its input.
-            run = partial(_block, block, dtype=tokens.dtype)
-            x = checkpoint(run, x, use_reentrant=False) if torch.is_grad_enabled() else run(x)
-        pooler = {name: v[None] for name, v in own.items() if not name.startswith("blocks.")}
-        attended.append(attentive.cross_attention(pooler, F.layer_norm(x, x.shape[2:], eps=EPS).to(tokens.dtype)))
+        pooler, x = _through_blocks(depth, parameters, probe, tokens)
+        attended.append(attentive.cross_attention(pooler, x))
     return attentive.finish(parameters, torch.cat(attended), step)
+
+
+def _attention(depth: int, parameters: Parameters, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b p heads n"]:
+    """Return how each head of the pooler weighs the tokens that the blocks before it made."""
+    probes = range(len(parameters["query"]))
+    maps = [attentive.attention(*_through_blocks(depth, parameters, probe, tokens)) for probe in probes]
+    return torch.cat(maps, 1)
+
+
+def _through_blocks(
+    depth: int, parameters: Parameters, probe: int, tokens: Float[Tensor, "b n d"]
+) -> tuple[Parameters, Float[Tensor, "b n d"]]:
+    """Return the pooler of one probe, and the standardised tokens that its blocks hand to it."""
+    own = {name: value[probe] for name, value in parameters.items()}
+    x = tokens.to(own["query"].dtype)
+    for i in range(depth - 1):
+        block = {name.removeprefix(f"blocks.{i}."): v for name, v in own.items() if name.startswith(f"blocks.{i}.")}
+        # Recomputed in the backward pass: a block's inside is some 30 times its input.
+        run = partial(_block, block, dtype=tokens.dtype)
+        x = checkpoint(run, x, use_reentrant=False) if torch.is_grad_enabled() else run(x)
+    pooler = {name: v[None] for name, v in own.items() if not name.startswith("blocks.")}
+    return pooler, F.layer_norm(x, x.shape[2:], eps=EPS).to(tokens.dtype)
 
 
 def _block(block: Parameters, x: Float[Tensor, "b n d"], *, dtype: torch.dtype) -> Float[Tensor, "b n d"]:

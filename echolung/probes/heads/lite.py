@@ -13,13 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from echolung.probes.heads.attentive import standardised
-from echolung.probes.heads.base import Head, Parameters, Step, attend, drop, linear_layer, normal
+from echolung.probes.heads.base import Head, Parameters, Step, attend, attention_of, drop, linear_layer, normal
 
 
 def attentive_lite(queries: int) -> Head:
     """Return the head with so many queries (fewer where the width cannot be divided by them)."""
     cost = lambda tokens, dim: 3 * queries * tokens + 4 * dim  # noqa: E731
-    return Head(partial(_init, queries), _forward, standardised, cost, per_token=True)
+    return Head(partial(_init, queries), _forward, standardised, cost, per_token=True, attention=_attention)
 
 
 def _init(queries: int, dim: int, outputs: int, generator: torch.Generator) -> Parameters:
@@ -34,10 +34,19 @@ def _init(queries: int, dim: int, outputs: int, generator: torch.Generator) -> P
 def _forward(
     parameters: Parameters, tokens: Float[Tensor, "b n d"], step: Step | None = None
 ) -> Float[Tensor, "p b c"]:
-    query = parameters["query"]
-    p, _, d = query.shape
-    pooled = attend(query / math.sqrt(d), tokens, step, _own_parts).reshape(-1, p, d).transpose(0, 1)
+    p, _, d = parameters["query"].shape
+    pooled = attend(_scaled(parameters), tokens, step, _own_parts).reshape(-1, p, d).transpose(0, 1)
     return linear_layer(parameters, "linear", drop(pooled, step))
+
+
+def _attention(parameters: Parameters, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b p m n"]:
+    """Return how each query weighs standardised tokens."""
+    return attention_of(_scaled(parameters), tokens)
+
+
+def _scaled(parameters: Parameters) -> Float[Tensor, "p m d"]:
+    query = parameters["query"]
+    return query / math.sqrt(query.shape[-1])
 
 
 def _own_parts(attention: Float[Tensor, "*k m n"], tokens: Float[Tensor, "n d"]) -> Float[Tensor, "*k m w"]:

@@ -1,0 +1,110 @@
+"""What every run ends with: checks, the table, the run's folder, the report."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from echolung.cli.console import out, print_json, say
+from echolung.errors import InputError
+
+if TYPE_CHECKING:
+    from echolung.cache import TokenStore
+    from echolung.evaluation import Result
+    from echolung.evaluation.checks.finding import Finding
+    from echolung.report.run import Twin
+
+
+def conclude(
+    result: "Result",
+    store: "TokenStore",
+    began: float,
+    *,
+    to: Path | None = None,
+    as_json: bool = False,
+    twins: "Sequence[Twin]" = (),
+    mute: Sequence[str] = (),
+    report: bool = True,
+    extra: dict[str, Any] | None = None,
+) -> Path:
+    """Check, show, save and report a result; return the run's folder.
+
+    Args:
+        result: what was found.
+        store: what it was found in.
+        began: when the work began, by `time.perf_counter`.
+        to: the run's folder; None: a new one under ECHOLUNG_HOME/runs.
+        as_json: print the result for programs, in the place of the table.
+        twins: the same question asked of the same model with random weights.
+        mute: codes of checks that are not wanted.
+        report: also write report.html.
+        extra: more fields of the record.
+    """
+    from echolung.cli.probe_table import show
+    from echolung.evaluation.checks.run import check_result
+    from echolung.evaluation.summary import summarise
+    from echolung.report.record import save_run
+
+    summary = summarise(result)
+    findings = check_result(result, summary, store, twins, mute)
+    seconds = time.perf_counter() - began
+    # Shown first: if saving fails, the result has at least been seen.
+    if not as_json:
+        show(result, summary, store, seconds, twins)
+        show_extra(extra or {})
+        show_findings(findings)
+    folder = save_run(result, summary, store, seconds, to, twins, findings, extra)
+    if as_json:
+        fields = {"settings": result.settings, "metrics": summary.to_json(), "notes": list(result.notes)}
+        print_json({"run": str(folder), **fields, "findings": [f.to_json() for f in findings], **(extra or {})})
+    else:
+        say(f"Saved in {folder}")
+    if report:
+        write_report(folder, store)
+    return folder
+
+
+def write_report(folder: Path, store: "TokenStore | None") -> None:
+    """Write the report of a run that has just been saved; a report that fails costs the report, not the run."""
+    from echolung.report.html.page import write_report as write
+    from echolung.report.run import read_run
+
+    began = time.perf_counter()
+    try:
+        page = write(read_run(folder), store)
+    except (OSError, InputError) as error:
+        say(f"No report was written ({error}). The run is safe: echolung report {folder} tries again.")
+        return
+    say(f"Report: {page} ({time.perf_counter() - began:.0f} s)")
+
+
+def show_extra(extra: dict[str, Any]) -> None:
+    """Print what came of permutations and of leaving pairs out, where they were asked for."""
+    from echolung.cli.probe_table import number
+
+    if test := extra.get("permutation"):
+        metric, known = test["metric"], {key: number(test["metric"], test[key]) for key in ("observed", "null_mean")}
+        out().print(
+            f"Permutations: {metric.replace('_', ' ')} {known['observed']}, with meaningless labels {known['null_mean']} on "
+            f"average; p = {test['p']:.3g} ({test['permutations']} reruns of the whole procedure)",
+            highlight=False,
+        )
+    if pairs := extra.get("leave_pair_out"):
+        out().print(f"Leave-pair-out AUROC {pairs['auroc']:.3f} ({pairs['pairs']} pairs of patients)", highlight=False)
+
+
+def show_findings(findings: "Sequence[Finding]") -> None:
+    """Print what checks warn of, a paragraph each, and count the rest."""
+    from rich.markup import escape
+
+    warnings = [finding for finding in findings if finding.status == "warning"]
+    for finding in warnings:
+        out().print(
+            f"[yellow]{finding.code}[/] [bold]{escape(finding.title)}[/]: {escape(finding.found)}", highlight=False
+        )
+    counts = {status: sum(f.status == status for f in findings) for status in ("fine", "not applicable", "muted")}
+    rest = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    told = f"{len(warnings)} of {len(findings)} checks warn" if warnings else f"None of {len(findings)} checks warns"
+    out().print(
+        f"[dim]{told} ({rest}); why, and what to do, is in the report and in docs/checks.md.[/]", highlight=False
+    )

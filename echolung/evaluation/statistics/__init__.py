@@ -1,0 +1,1 @@
+"""Statistics of saved out-of-fold predictions: intervals, tests, calibration; functions of arrays alone."""
