@@ -174,11 +174,13 @@ def run_probe(
     """Cross-validate, the random twins too, check, save, show; return the run's folder."""
     from echolung.device import pick_device
     from echolung.evaluation import cross_validate
+    from echolung.evaluation.checks.codes import check_codes
     from echolung.evaluation.summary import summarise
     from echolung.report.run import Twin
 
     began = time.perf_counter()
     check_place(to)
+    check_codes(mute)
     manifest, of_labels = labelled(store, arguments.get("task"), labels, kinds)
     arguments |= {"manifest": manifest, "device": str(pick_device(device)), "tell": say}
     result = cross_validate(store, **arguments)
@@ -234,10 +236,12 @@ def run_transfer(
     """Learn from one store and predict another; return the run's folder."""
     from echolung.cache import TokenStore
     from echolung.device import pick_device
+    from echolung.evaluation.checks.codes import check_codes
     from echolung.evaluation.transfer import read_mapping, transfer
 
     began = time.perf_counter()
     check_place(to)
+    check_codes(mute)
     manifest, of_labels = labelled(store, arguments.get("task"), labels, kinds)
     arguments |= {"manifest": manifest, "device": str(pick_device(device)), "tell": say}
     other = TokenStore.open(test)

@@ -76,8 +76,10 @@ def study(
     Started several times with the same --name and --resume, on one machine or many, workers share the trials.
     """
     from echolung.cli.probe import check_place, labelled
+    from echolung.evaluation.checks.codes import check_codes
 
     check_place(to)
+    check_codes(mute or [])
     opened = options.pick_store(store, dataset, encoder)
     manifest, of_labels = labelled(opened, task, labels, kind)
     arguments: dict[str, Any] = {

@@ -54,7 +54,7 @@ class LabelEfficiency:
     @property
     def metric(self) -> str:
         """The one that is drawn: balanced accuracy, of numbers the mean absolute error."""
-        return main_metric(self.task)
+        return metrics.MAIN[self.task.kind]
 
     def by_draw(self) -> pd.DataFrame:
         """Return one row a (fraction, seed): means over folds (of those in which a metric is defined)."""
@@ -65,11 +65,6 @@ class LabelEfficiency:
         draws = self.by_draw().groupby("fraction")
         spread = draws.std(ddof=1)[list(self.guess)].add_suffix("_sd")
         return draws.mean().join(spread).assign(seeds=draws.size())
-
-
-def main_metric(task: Task) -> str:
-    """Return the metric that a curve of a task shows."""
-    return "balanced_accuracy" if task.classes else "mae"
 
 
 def label_efficiency(

@@ -37,6 +37,10 @@ LABELS = {
 """Metric -> what tables call it."""
 
 
+MAIN = {"classification": "balanced_accuracy", "regression": "mae"}
+"""Kind of task -> the metric that heads pages, sorts tables and is permuted: accuracy flatters whoever knows the frequencies."""
+
+
 def classification(
     truth: Int[np.ndarray, " v"], p: Float[np.ndarray, "v c"], ordinal: bool = False
 ) -> dict[str, float]:

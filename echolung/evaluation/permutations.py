@@ -98,8 +98,7 @@ def permutation_test(
         progress(len(draws))
     better = setup.data.task.kind != "regression"
     values = np.array(null)
-    name = "balanced_accuracy" if better else "mae"
-    return PermutationTest(name, true, values, p_value(true, values, larger_is_better=better), redrawn)
+    return PermutationTest(metrics.MAIN[setup.data.task.kind], true, values, p_value(true, values, larger_is_better=better), redrawn)
 
 
 @dataclass(frozen=True)

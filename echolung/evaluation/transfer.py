@@ -192,7 +192,7 @@ def _folds(learnt: TaskData, target: TaskData) -> pd.DataFrame:
         for part, data in (("train", learnt), ("test", target))
         for unit, column in (("patient", "patient"), ("video", "video_id"))
     }
-    return pd.DataFrame([{"fold": 0, **sizes, "patient_shared": 0, "group_shared": 0, "guess": guess}])
+    return pd.DataFrame([{"fold": 0, **sizes, "patients_shared": 0, "groups_shared": 0, "guess": guess}])
 
 
 def _shared(learnt: TaskData, target: TaskData) -> dict[str, int]:

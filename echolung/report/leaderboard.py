@@ -9,13 +9,10 @@ from typing import Any
 import pandas as pd
 
 from echolung.errors import InputError
-from echolung.evaluation.metrics import LABELS
+from echolung.evaluation.metrics import LABELS, MAIN
 from echolung.evaluation.pairing import dataset_of
 from echolung.report.html.tables import LOWER, PER_CENT, number
 from echolung.report.run import read_record
-
-MAIN = {"classification": "balanced_accuracy", "regression": "mae"}
-"""By what a table is sorted."""
 
 SHOWN = {"classification": ("balanced_accuracy", "accuracy", "auroc"), "regression": ("mae", "rmse", "r2")}
 

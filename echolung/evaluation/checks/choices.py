@@ -80,8 +80,9 @@ def inner_against_outer(result: Result) -> Finding:
     """EL207: accuracy of the inner predictions minus that of the outer ones: more than 10 points, and 2 standard errors."""
     if result.inner is None or not len(result.inner):
         return not_applicable("EL207", "There are no inner predictions.")
-    outer = result.predictions.groupby("fold").apply(_goodness, result, include_groups=False)
-    inner = result.inner[result.inner["part"] >= 0].groupby("part").apply(_goodness, result, include_groups=False)
+    sign = 1.0 if result.task.classes else -1.0  # of an error less is better
+    outer = sign * pd.Series(score_by(result, result.predictions, "fold"))
+    inner = sign * pd.Series(score_by(result, result.inner[result.inner["part"] >= 0], "part"))
     gaps = (inner - outer).dropna()
     if len(gaps) < 2:
         return not_applicable("EL207", "One fold says nothing of how they differ.")
@@ -98,9 +99,13 @@ def inner_against_outer(result: Result) -> Finding:
     return fine("EL207", f"{text}.")
 
 
-def _goodness(table: pd.DataFrame, result: Result) -> float:
-    """Return accuracy, or minus the mean absolute error."""
+def score_by(result: Result, table: pd.DataFrame, column: str) -> dict[int, float]:
+    """Return accuracy, or mean absolute error, of each fold or part in a table of predictions."""
     scores = table[score_columns(result.task)].to_numpy(np.float64)
-    if not result.task.classes:
-        return -float(np.abs(scores[:, 0] - table["truth"].to_numpy(np.float64)).mean())
-    return float((np.array(result.task.classes)[scores.argmax(1)] == table["truth"].to_numpy()).mean())
+    if result.task.classes:
+        said = np.array(result.task.classes, object)[np.nan_to_num(scores, nan=-1).argmax(1)]
+        values = (said == table["truth"].to_numpy()).astype(np.float64)
+    else:
+        values = np.abs(scores[:, 0] - table["truth"].to_numpy(np.float64))
+    of = table[column].to_numpy(np.int64)
+    return {int(part): float(values[of == part].mean()) for part in np.unique(of)}

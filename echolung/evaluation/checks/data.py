@@ -193,7 +193,7 @@ def source_alone(subject: Subject) -> Finding:
 
 def clinical_alone(subject: Subject) -> Finding:
     """EL109: what a forest makes of age, sex and the clinical variables that the dataset has."""
-    names = ("age", "sex", *(name for name in subject.videos if str(name).startswith("clinical_")))
+    names = ("age", "sex", *(str(name) for name in subject.videos if str(name).startswith("clinical_")))
     return _predictable("EL109", names, subject)
 
 
@@ -218,7 +218,8 @@ def _predictable(code: str, wanted: Sequence[str], subject: Subject, levels: Seq
         return (warning if one.beats else fine)(code, text, one.scores)
     own = subject.level
     levels = levels or (own,)
-    by_level = {level: one for level in levels if (one := blind_at(subject, columns, level)) is not None}
+    drawn = {level: blind_at(subject, columns, level) for level in levels}
+    by_level = {level: found for level, found in drawn.items() if found is not None}
     if own not in by_level:
         return not_applicable(code, f"These {own}s cannot be divided into folds.")
     scores = {level: one.pooled for level, one in by_level.items()}

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from echolung.evaluation.checks.choices import score_by
 from echolung.evaluation.checks.codes import fine, not_applicable, warning
 from echolung.evaluation.checks.data import told
 from echolung.evaluation.checks.finding import Finding
-from echolung.evaluation.result import Result, score_columns
+from echolung.evaluation.result import Result
 from echolung.evaluation.summary import Summary
 
 OUTLIER = 3.0
@@ -155,52 +156,36 @@ def not_the_chosen(result: Result, recorded: pd.DataFrame | None = None) -> Find
         result: with its predictions.
         recorded: folds.csv, one row a fold, a column a metric, as it was written when the folds were scored.
     """
-    compared, wrong = 0, []
-    own = _score_by(result, result.predictions, "fold")
+    pairs: list[tuple[str, float | None, float]] = []
+    own = score_by(result, result.predictions, "fold")
     if result.looks is not None and len(result.looks):
-        pairs = [(f"fold {row.fold}", own.get(row.fold), row.honest) for row in result.looks.itertuples()]
-        compared, wrong = _compare(pairs, compared, wrong)
+        honest = zip(result.looks["fold"].tolist(), result.looks["honest"].tolist(), strict=True)
+        pairs += [(f"fold {fold}", own.get(fold), float(value)) for fold, value in honest]
     if result.task.classes and result.curves is not None and len(result.curves):
-        seen = own if result.settings["protocol"] == "seed" else _inner_scores(result)
-        where = "fold" if result.settings["protocol"] == "seed" else "inner predictions of part"
-        pairs = [(f"{where} {part}", seen.get(part), look) for part, look in _chosen_looks(result).items()]
-        compared, wrong = _compare(pairs, compared, wrong)
+        seed = result.settings["protocol"] == "seed"
+        seen, where = (own, "fold") if seed else (_inner_scores(result), "inner predictions of part")
+        pairs += [(f"{where} {part}", seen.get(part), look) for part, look in _chosen_looks(result).items()]
     name = "accuracy" if result.task.classes else "mae"
     if recorded is not None and name in recorded:
-        pairs = [(f"fold {fold}", own.get(fold), float(value)) for fold, value in recorded[name].items()]
-        compared, wrong = _compare(pairs, compared, wrong)
+        rows = zip(recorded.index.tolist(), recorded[name].tolist(), strict=True)
+        pairs += [(f"fold {fold}", own.get(fold), float(value)) for fold, value in rows]
+    both = [(what, found, noted) for what, found, noted in pairs if found is not None and not np.isnan(noted)]
+    wrong = [
+        f"{what} has {found:.4f}, noted was {noted:.4f}"
+        for what, found, noted in both
+        if abs(found - noted) > SAME * max(1.0, abs(noted))
+    ]
     if wrong:
         return warning(
-            "EL307", f"{len(wrong)} of {compared} scores are not those of the chosen probe: {'; '.join(wrong[:4])}."
+            "EL307", f"{len(wrong)} of {len(both)} scores are not those of the chosen probe: {'; '.join(wrong[:4])}."
         )
-    if not compared:
+    if not both:
         return not_applicable("EL307", "Nothing was noted that the predictions could be compared with.")
-    return fine("EL307", f"{compared} scores, computed anew, are those that were noted.")
-
-
-def _compare(pairs: Sequence[tuple[str, Any, float]], compared: int, wrong: list[str]) -> tuple[int, list[str]]:
-    for what, found, noted in pairs:
-        if found is None or np.isnan(noted):
-            continue
-        compared += 1
-        if abs(found - noted) > SAME * max(1.0, abs(noted)):
-            wrong.append(f"{what} has {found:.4f}, noted was {noted:.4f}")
-    return compared, wrong
-
-
-def _score_by(result: Result, table: pd.DataFrame, column: str) -> dict[int, float]:
-    """Return accuracy, or mean absolute error, of each fold or part."""
-    scores = table[score_columns(result.task)].to_numpy(np.float64)
-    if result.task.classes:
-        said = np.array(result.task.classes, object)[np.nan_to_num(scores, nan=-1).argmax(1)]
-        values = (said == table["truth"].to_numpy()).astype(np.float64)
-    else:
-        values = np.abs(scores[:, 0] - table["truth"].to_numpy(np.float64))
-    return pd.Series(values).groupby(table[column].to_numpy()).mean().to_dict()
+    return fine("EL307", f"{len(both)} scores, computed anew, are those that were noted.")
 
 
 def _inner_scores(result: Result) -> dict[int, float]:
-    return {} if result.inner is None else _score_by(result, result.inner, "part")
+    return {} if result.inner is None else score_by(result, result.inner, "part")
 
 
 def _chosen_looks(result: Result) -> dict[int, float]:

@@ -11,6 +11,7 @@ from echolung.report.html.prose import OPTIMISTIC
 from echolung.report.html.results import seed_of
 from echolung.report.html.tables import (
     LOWER,
+    PER_CENT,
     Cell,
     Table,
     between,
@@ -123,7 +124,7 @@ def headline(run: Run) -> Headline:
         value=with_unit(metric, run.summary.mean[metric]),
         sd=with_unit(metric, sd) if sd == sd else "",
         sd_repeats=with_unit(metric, between_repeats) if between_repeats is not None else "",
-        interval=between(metric, run.summary.interval.get(metric)) + (" %" if metric == "accuracy" else ""),
+        interval=between(metric, run.summary.interval.get(metric)) + (" %" if metric in PER_CENT else ""),
         bars=_bars(rows, metric),
         verdict=_verdict(rows, metric),
         permutation=_permutation(run.record.get("permutation")),
@@ -240,7 +241,7 @@ def _bars(rows: list[Row], metric: str) -> list[Bar]:
     """Return the rows on one axis: from 0 to 100 %, or to the largest number there is."""
     rows = [row for row in rows if row.mean.get(metric, float("nan")) == row.mean.get(metric)]
     ends = [row.interval[metric][1] if metric in row.interval else row.mean[metric] for row in rows]
-    scale = 100 / (1.0 if metric == "accuracy" else max([*ends, 1e-12]))
+    scale = 100 / (1.0 if metric in PER_CENT else max([*ends, 1e-12]))
     bars = []
     for row in rows:
         low, high = (scale * end for end in row.interval[metric]) if metric in row.interval else (None, None)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from echolung.evaluation.metrics import LABELS
+from echolung.evaluation.metrics import LABELS, MAIN
 from echolung.evaluation.result import Result
 
 PER_CENT = ("accuracy", "balanced_accuracy", "within_one")
@@ -57,14 +57,14 @@ class Table:
 
 def main_metric(result: Result) -> str:
     """Return the metric that the page is headed by."""
-    return "accuracy" if result.task.classes else "mae"
+    return MAIN[result.task.kind]
 
 
 def shown_metrics(result: Result) -> list[str]:
     """Return the metrics of a task that tables have room for, the main one first."""
     if not result.task.classes:
         return ["mae", "rmse", "r2", "pearson"]
-    return ["accuracy", "balanced_accuracy", "auroc", *(["qwk", "score_mae"] if result.task.ordinal else [])]
+    return ["balanced_accuracy", "accuracy", "auroc", *(["qwk", "score_mae"] if result.task.ordinal else [])]
 
 
 def head(metric: str) -> str:

@@ -119,18 +119,18 @@ def test_every_table_has_heads_for_its_columns(page):
 
 def test_the_numbers_are_those_of_the_run(run, store):
     found, summary = words_of(run, store), run.summary
-    mean, (low, high) = summary.mean["accuracy"], summary.interval["accuracy"]
-    assert f"accuracy {100 * mean:.1f} % 95 % interval {100 * low:.1f} – {100 * high:.1f} %" in found.words
+    mean, (low, high) = summary.mean["balanced_accuracy"], summary.interval["balanced_accuracy"]
+    assert f"balanced acc. {100 * mean:.1f} % 95 % interval {100 * low:.1f} – {100 * high:.1f} %" in found.words
     rows = {row[0]: row for row in found.table("this run") if row}
-    assert rows["this run"][1] == f"{100 * mean:.1f} ± {100 * summary.sd['accuracy']:.1f}"
-    assert rows["one prediction a patient"][1] == number("accuracy", summary.patient["accuracy"])
-    assert rows["majority class"][1] == number("accuracy", summary.guess["accuracy"])
-    assert rows["a forest that saw no pixel"][1:3] == ["62.5", "—"]
+    assert rows["this run"][1] == f"{100 * mean:.1f} ± {100 * summary.sd['balanced_accuracy']:.1f}"
+    assert rows["one prediction a patient"][1] == number("balanced_accuracy", summary.patient["balanced_accuracy"])
+    assert rows["majority class"][1] == number("balanced_accuracy", summary.guess["balanced_accuracy"])
+    assert rows["a forest that saw no pixel"][2:3] == ["62.5"]
     assert rows["random twins"][1] == f"{100 * mean:.1f} ± 0.0"
     assert rows["random twin @1"][1] == rows["this run"][1]
     folds = [row for row in found.table("mean ± sd") if row]
     shown = [row[-4] for row in folds[:-1]]  # accuracy, balanced accuracy, AUROC, twins
-    assert shown == [number("accuracy", value) for value in summary.folds["accuracy"]]
+    assert shown == [number("balanced_accuracy", value) for value in summary.folds["balanced_accuracy"]]
     assert "24 patients (class0: 8, class1: 8, class2: 8)" in found.words and "0 patients shared" in found.words
 
 
@@ -176,7 +176,7 @@ def test_one_split_and_many_repeats(make_run, store):
     many = make_run(store, repeats=2)
     found = words_of(many, store)
     assert "3 folds × 2 repeats" in found.words
-    assert f"± {100 * many.summary.sd_repeats['accuracy']:.1f} % over repeats" in found.words
+    assert f"± {100 * many.summary.sd_repeats['balanced_accuracy']:.1f} % over repeats" in found.words
     patients = next(t["cells"] for t in found.tables if any(row[:1] == ["p0"] for row in t["cells"]))
     assert len([row for row in patients if row]) == 24
 
@@ -221,7 +221,7 @@ def test_by_sex_and_age_where_known(run, store, write_classes):
 def test_a_run_of_the_first_schema(make_run, store):
     folder = make_run(store).folder
     record = json.loads((folder / "record.json").read_text())
-    twin = {**record["metrics"], "mean": {**record["metrics"]["mean"], "accuracy": 0.4321, "auroc": None}}
+    twin = {**record["metrics"], "mean": {**record["metrics"]["mean"], "balanced_accuracy": 0.4321, "auroc": None}}
     for name in ("files", "command", "findings", "twins"):
         del record[name]
     record["folds"] = [{k: v for k, v in fold.items() if k != "temperature"} for fold in record["folds"]]
