@@ -9,7 +9,7 @@ import typer
 
 from echolung.cli import options
 from echolung.cli.console import out, print_json, say
-from echolung.cli.probe import check_place
+from echolung.cli.probe_runs import check_place
 from echolung.cli.report import find_run
 from echolung.errors import InputError
 

@@ -115,7 +115,7 @@ def _extract(manifest: "Manifest", encoder: str, clips: Any, path: Path) -> Any:
 
 def _probe(store: Any, task: str, to: Path) -> dict[str, Any]:
     """Probe a store and the twin beside it; return the record of the run."""
-    from echolung.cli.probe import run_probe
+    from echolung.cli.probe_runs import run_probe
 
     shutil.rmtree(to, ignore_errors=True)  # of an earlier demo
     run = run_probe(store, task=task, probe="linear", device="cpu", to=to)

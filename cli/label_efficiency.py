@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from echolung.cli.console import out, print_json, say
-from echolung.cli.probe import check_place, labelled
+from echolung.cli.probe_runs import check_place, labelled
 from echolung.cli.probe_table import HEADS, number
 from echolung.errors import InputError
 

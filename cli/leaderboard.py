@@ -64,9 +64,8 @@ def show(board: "Leaderboard") -> None:
     """Print one table for each dataset × task × group."""
     from rich.markup import escape
 
-    from echolung.evaluation.metrics import LABELS
+    from echolung.evaluation.metrics import LABELS, MAIN
     from echolung.report.html.tables import with_unit
-    from echolung.report.leaderboard import MAIN
 
     console, first = out(), 1
     for about, rows in board.sections():

@@ -98,8 +98,9 @@ def _fold_table(result: "Result", summary: "Summary", twins: "Sequence[Twin]", w
         table.add_row(label, *sizes, *([about] if wide else []), *cells, style=style)
 
     if result.settings.get("repeats", 1) > 1:
-        for repeat, values in summary.folds.groupby(np.arange(len(summary.folds)) // result.settings["folds"]):
-            row(f"repeat {repeat}", "", [number(name, values[name].mean()) for name in names])
+        means = summary.folds.groupby(np.arange(len(summary.folds)) // result.settings["folds"]).mean()
+        for repeat, of_repeat in means.iterrows():
+            row(f"repeat {repeat}", "", [number(name, of_repeat[name]) for name in names])
     else:
         rows = zip(result.folds.iterrows(), result.chosen, summary.folds.iterrows(), strict=True)
         for (_, fold), chosen, (_, values) in rows:

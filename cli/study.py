@@ -75,7 +75,7 @@ def study(
 
     Started several times with the same --name and --resume, on one machine or many, workers share the trials.
     """
-    from echolung.cli.probe import check_place, labelled
+    from echolung.cli.probe_runs import check_place, labelled
     from echolung.evaluation.checks.codes import check_codes
 
     check_place(to)

@@ -98,7 +98,9 @@ def permutation_test(
         progress(len(draws))
     better = setup.data.task.kind != "regression"
     values = np.array(null)
-    return PermutationTest(metrics.MAIN[setup.data.task.kind], true, values, p_value(true, values, larger_is_better=better), redrawn)
+    return PermutationTest(
+        metrics.MAIN[setup.data.task.kind], true, values, p_value(true, values, larger_is_better=better), redrawn
+    )
 
 
 @dataclass(frozen=True)

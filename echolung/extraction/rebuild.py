@@ -76,6 +76,7 @@ def _manifest(
 
 
 def identity_of(name: str, held: dict[str, Any], spec: str | None) -> EncoderIdentity:
+    """Return the encoder that a store's key holds, from `spec` where its checkpoint lies elsewhere now."""
     branch = held.get("branch")
     suffix = f"#{branch}" if branch not in (None, BRANCHES[0]) else ""
     if spec is None and held["kind"] == "timm":

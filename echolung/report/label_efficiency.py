@@ -10,7 +10,8 @@ import numpy as np
 from echolung.cache import TokenStore
 from echolung.evaluation.label_efficiency import LabelEfficiency
 from echolung.report.figures import BLUE, GREY, new_figure, save_figure
-from echolung.report.record import RECORD_SCHEMA, new_folder, versions
+from echolung.report.record import new_folder, versions
+from echolung.report.run import RECORD_SCHEMA
 from echolung.settings import home, make_folder
 
 AXES = {"balanced_accuracy": "balanced accuracy", "mae": "mean absolute error"}

@@ -111,7 +111,9 @@ def test_more_repeats_do_not_narrow_the_interval_as_more_patients_would(store):
     assert widths[1] > 0.5 * widths[0]
 
 
-@pytest.mark.parametrize("arguments", [{"repeats": 0}, {"repeats": 2, "protocol": "seed"}, {"repeats": 2, "split": "60/20/20"}])
+@pytest.mark.parametrize(
+    "arguments", [{"repeats": 0}, {"repeats": 2, "protocol": "seed"}, {"repeats": 2, "split": "60/20/20"}]
+)
 def test_what_cannot_be_repeated(store, arguments):
     with pytest.raises(InputError, match="--repeats"):
         cross_validate(store, cv=3, epochs=2, **arguments)

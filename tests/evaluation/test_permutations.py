@@ -27,7 +27,9 @@ def test_a_signal_beats_every_permutation_and_noise_does_not(write_classes):
 
 
 def test_of_numbers_the_lesser_error_is_the_better(write_classes):
-    found = permutation_test(write_classes(signal=2.0), task="number", permutations=9, cv=3, epochs=20, hyper={"lr": 3e-2})
+    found = permutation_test(
+        write_classes(signal=2.0), task="number", permutations=9, cv=3, epochs=20, hyper={"lr": 3e-2}
+    )
     assert found.metric == "mae" and found.observed < found.null.min() and found.p == pytest.approx(0.1)
 
 

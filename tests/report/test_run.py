@@ -27,7 +27,9 @@ def made(write_classes):
 @pytest.fixture
 def folder(made, tmp_path):
     store, result, twin = made
-    return save_run(result, summarise(result), store, 1.0, tmp_path / "run", [twin], [FINDING], {"permutation": {"p": 0.1}})
+    return save_run(
+        result, summarise(result), store, 1.0, tmp_path / "run", [twin], [FINDING], {"permutation": {"p": 0.1}}
+    )
 
 
 def test_what_is_read_is_what_was_saved(made, folder):

@@ -82,9 +82,9 @@ def draw(run: Run, store: TokenStore | None, folder: Path) -> Drawn:
     for name, plot in PLOTS.items():
         path = folder / f"{name}.png"
         files[name] = [path] if plot(run, path) else []
-    for name, picture in PICTURES.items() if store is not None else ():
+    for name, picture in PICTURES.items():
         try:
-            files[name] = picture(run, store, folder)
+            files[name] = picture(run, store, folder) if store is not None else []
         except InputError as error:  # the store is damaged: everything else can still be shown
             problems[name] = str(error)
     files["study"] = [path for name in STUDY if (path := run.folder / f"{name}.png").is_file()]

@@ -46,7 +46,12 @@ def judged(result: Result) -> pd.DataFrame:
     of the true class and of the predicted one; NaN of numbers), loss (−log of `right`, or the absolute error) and wrong.
     """
     columns = score_columns(result.task)
-    how = {"patient": "first", "source": "first", "fold": lambda folds: ", ".join(map(str, folds)), "truth": "first"}
+    how: dict[str, Any] = {
+        "patient": "first",
+        "source": "first",
+        "fold": lambda folds: ", ".join(map(str, folds)),
+        "truth": "first",
+    }
     table = (
         result.predictions.groupby("video_id", sort=False).agg({**how, **dict.fromkeys(columns, "mean")}).reset_index()
     )

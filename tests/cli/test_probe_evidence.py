@@ -1,0 +1,77 @@
+"""`echolung probe` and the evidence beside its number: checks, permutations, pairs left out, another dataset, the report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from echolung.report.run import read_run
+
+FAST = ("--epochs", 3, "--cv", 3)
+
+
+@pytest.fixture
+def store(write_classes):
+    return write_classes(patients=18, classes=2).path
+
+
+def test_a_run_ends_with_checks_and_a_report(typed, store, tmp_path):
+    code, out, err = typed("probe", store, *FAST, "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "looks a fold) it would be called" in out and "checks warn" in out
+    assert (tmp_path / "run" / "report.html").stat().st_size > 10_000 and "Report:" in err
+    run = read_run(tmp_path / "run")
+    assert {finding.code for finding in run.findings} >= {"EL101", "EL201", "EL307"}
+    assert run.record["command"].startswith("echolung probe") and run.record["files"]["predictions.csv"]
+
+
+def test_a_muted_check_stays_quiet_and_an_unknown_code_is_refused_at_once(typed, store, tmp_path):
+    code, out, _ = typed("probe", store, *FAST, "--out", tmp_path / "run", "--no-report", "--mute", "EL110")
+    assert code == 0 and "EL110" not in out and "1 muted" in out
+    assert not (tmp_path / "run" / "report.html").exists()
+    code, out, err = typed("probe", store, "--mute", "EL999")
+    assert code == 2 and "EL999" in err and "fold" not in out
+
+
+def test_chance_and_pairs_are_recorded_and_told(typed, store, tmp_path):
+    code, out, err = typed(
+        "probe", store, *FAST, "--permutations", 5, "--leave-pair-out", 4, "--no-report", "--out", tmp_path / "run"
+    )
+    assert code == 0, err
+    assert "(5 reruns of the whole procedure)" in out and "(4 pairs of patients)" in out
+    record = json.loads((tmp_path / "run" / "record.json").read_text())
+    assert record["permutation"]["p"] >= 1 / 6 and 0 <= record["leave_pair_out"]["auroc"] <= 1
+
+
+def test_repeats_have_a_line_each(typed, store, tmp_path):
+    code, out, err = typed("probe", store, *FAST, "--repeats", 2, "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "repeat 0" in out and "repeat 1" in out and "once in each of 2 repeats" in out
+    assert len(read_run(tmp_path / "run").result.folds) == 6
+
+
+def test_another_dataset_is_predicted_once(typed, store, write_classes, tmp_path):
+    other = write_classes(patients=12, classes=3, seed=1).path
+    mapping = ("--map", "class0=class2,class1=class1")
+    code, out, err = typed("probe", store, "--test", other, *mapping, "--epochs", 3, "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "synthetic · label → synthetic · label" in out and "24 videos" not in out
+    run = read_run(tmp_path / "run")
+    assert set(run.result.predictions["truth"]) == {"class1", "class2"} and len(run.result.folds) == 1
+    np.testing.assert_allclose(run.result.scores.sum(1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--map", "a=b"), "name it with --test"),
+        (("--test", "x.zarr", "--repeats", 2), "does not go with"),
+        (("--test", "nowhere.zarr"), "nowhere.zarr"),
+        (("--permutations", 3, "--split", "60/20/20"), "goes with no other"),
+        (("--only-fold", 1), "--protocol seed"),
+        (("--store", "other.zarr"), "given twice"),
+    ],
+)
+def test_what_does_not_go_together(typed, store, words, said):
+    code, _, err = typed("probe", store, *words)
+    assert code == 2 and said in " ".join(err.split())
