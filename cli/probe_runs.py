@@ -76,7 +76,7 @@ def _permute(store: "TokenStore", permutations: int, asked: dict[str, Any]) -> d
 
 def _leave_pairs_out(store: "TokenStore", pairs: int, asked: dict[str, Any]) -> dict[str, Any]:
     """Return the AUROC over pairs of patients, shown as it goes."""
-    from echolung.evaluation.pairwise import leave_pair_out_auroc
+    from echolung.evaluation.leave_pair_out import leave_pair_out_auroc
 
     with steps("Leaving pairs out", "pairs", pairs) as bar:
         found = leave_pair_out_auroc(store, most=pairs, progress=bar.advance, **asked)

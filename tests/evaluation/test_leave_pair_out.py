@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from echolung.errors import InputError
-from echolung.evaluation import pairwise
-from echolung.evaluation.pairwise import leave_pair_out_auroc
+from echolung.evaluation import leave_pair_out as module
+from echolung.evaluation.leave_pair_out import leave_pair_out_auroc
 
 
 def test_noise_is_a_half_and_a_signal_is_found(write_classes):
@@ -18,14 +18,14 @@ def test_noise_is_a_half_and_a_signal_is_found(write_classes):
 
 def test_neither_of_a_pair_is_learnt_from(write_classes, monkeypatch):
     parts = []
-    make = pairwise._part
+    make = module._part
 
     def remember(setup, pair):
         part = make(setup, pair)
         parts.append((setup, pair, part))
         return part
 
-    monkeypatch.setattr(pairwise, "_part", remember)
+    monkeypatch.setattr(module, "_part", remember)
     leave_pair_out_auroc(write_classes(patients=12, classes=2), most=5, epochs=2)
     for setup, pair, part in parts:
         assert not set(setup.data.groups[part.train]) & set(pair)
@@ -35,7 +35,7 @@ def test_neither_of_a_pair_is_learnt_from(write_classes, monkeypatch):
 def test_how_many_share_a_bank_changes_nothing(write_classes, monkeypatch):
     store, told = write_classes(patients=12, classes=2), []
     together = leave_pair_out_auroc(store, most=6, epochs=3)
-    monkeypatch.setattr(pairwise, "AT_ONCE", 2)
+    monkeypatch.setattr(module, "AT_ONCE", 2)
     alone = leave_pair_out_auroc(store, most=6, epochs=3, progress=told.append)
     np.testing.assert_array_equal(together.in_order, alone.in_order)
     assert told == [2, 2, 2]
