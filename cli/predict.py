@@ -9,6 +9,7 @@ import typer
 
 from echolung.cli import options
 from echolung.cli.console import counted, out, print_json, say
+from echolung.cli.report import find_run
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ NO_DEVICE = "Not a medical device: what is predicted here is for research, not f
 
 
 def predict(
-    probe: Annotated[Path, typer.Argument(metavar="PROBE", help="A run folder, or its probe.safetensors.")],
+    probe: Annotated[Path, typer.Argument(metavar="PROBE", help="A run folder or its name, or a probe.safetensors.")],
     videos: Annotated[
         list[Path], typer.Argument(metavar="VIDEO_OR_FOLDER", help="Videos, folders of them, or token stores.")
     ],
@@ -37,14 +38,13 @@ def predict(
 ) -> None:
     """Predict new videos by a saved probe, on clips cut and encoded as those that it was fitted on."""
     from echolung.cache import TokenStore
-    from echolung.probes import load_probe
     from echolung.settings import make_folder
 
     if to is not None:
         if to.suffix.lower() not in (".csv", ".json"):
             raise InputError(f"--out {to} must end in .csv or .json.")
         make_folder(to.absolute().parent)
-    fitted = load_probe(probe)
+    fitted = _load(find_run(probe))
     say(NO_DEVICE)
     stores = [path for path in videos if (path / "zarr.json").is_file()]
     notes: list[str] = []
@@ -55,6 +55,18 @@ def predict(
             store = _extract(fitted, new, Path(folder) / "new.zarr", encoder, decoder, how)
             tables.append(_predict(fitted, store, notes))
     _hand_over(fitted, tables, notes, to, as_json)
+
+
+def _load(path: Path) -> "Probe":
+    """Return the probe; InputError where its run is of a newer version, or the file is not what that run wrote."""
+    from echolung.probes import load_probe
+    from echolung.report.run import check_files, read_record
+
+    folder = path if path.is_dir() else path.parent
+    if (folder / "record.json").is_file():
+        files = read_record(folder).get("files", {})
+        check_files(folder, {"files": {name: digest for name, digest in files.items() if name == "probe.safetensors"}})
+    return load_probe(path)
 
 
 def _extract(

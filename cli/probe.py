@@ -142,12 +142,12 @@ def probe(
     if label_fractions is not None:
         from echolung.cli.label_efficiency import run_label_efficiency
 
-        if protocol != "nested" or split:
-            raise InputError("--label-fractions goes with --protocol nested only.")
+        if protocol != "nested" or split or repeats > 1 or permutations or leave_pair_out:
+            raise InputError("--label-fractions goes with one nested round, and with nothing that repeats it.")
         run_label_efficiency(opened, label_fractions, label_seeds, task=task, **place, **arguments)
         return
-    if permutations and (protocol != "nested" or split):
-        raise InputError("--permutations repeats the nested procedure, and goes with no other.")
+    if (permutations or leave_pair_out) and (protocol != "nested" or split):
+        raise InputError("--permutations and --leave-pair-out repeat the nested procedure: each goes with no other.")
     how: dict[str, Any] = {
         "protocol": protocol,
         "split": split,

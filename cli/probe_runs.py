@@ -40,6 +40,7 @@ def run_probe(
     from echolung.device import pick_device
     from echolung.evaluation import cross_validate
     from echolung.evaluation.checks.codes import check_codes
+    from echolung.evaluation.leave_pair_out import check_pairs
     from echolung.evaluation.summary import summarise
     from echolung.report.run import Twin
 
@@ -48,6 +49,8 @@ def run_probe(
     check_codes(mute)
     manifest, of_labels = labelled(store, arguments.get("task"), labels, kinds)
     arguments |= {"manifest": manifest, "device": str(pick_device(device)), "tell": say}
+    if pairs:
+        check_pairs(store, arguments.get("task"), manifest, arguments.get("group"))
     result = cross_validate(store, **arguments)
     result = replace(result, settings={**result.settings, **of_labels})
     twins = []

@@ -90,7 +90,11 @@ def write_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
     """Return a writer of small token stores: (values [v, views, segments, n, d], videos, tasks, unreadable ids) -> store."""
 
     def write(
-        values: np.ndarray, videos: pd.DataFrame, tasks: dict[str, Any], unreadable: Sequence[str] = ()
+        values: np.ndarray,
+        videos: pd.DataFrame,
+        tasks: dict[str, Any],
+        unreadable: Sequence[str] = (),
+        dataset: str = "synthetic",
     ) -> "TokenStore":
         from echolung.cache import Snapshot, TokenStore
         from echolung.cache.layout import PREVIEW_SHAPE, Block
@@ -101,7 +105,7 @@ def write_store(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Any]:
         rows = rows.reset_index(drop=True)
         rows["segment"] = np.tile(np.arange(segments), count * views)
         rows["view"] = np.tile(np.repeat(np.arange(views), segments), count)
-        snapshot = Snapshot("synthetic", videos, {name: task.to_json() for name, task in tasks.items()})
+        snapshot = Snapshot(dataset, videos, {name: task.to_json() for name, task in tasks.items()})
         path = tmp_path_factory.mktemp("store") / "synthetic.zarr"
         store = TokenStore.create(
             path,
@@ -153,6 +157,7 @@ def write_classes(write_store: Callable[..., Any]) -> Callable[..., Any]:
         seed: int = 0,
         columns: dict[str, Any] | None = None,
         unreadable: Sequence[str] = (),
+        dataset: str = "synthetic",
     ) -> "TokenStore":
         from echolung.datasets.manifest import Task
 
@@ -178,7 +183,7 @@ def write_classes(write_store: Callable[..., Any]) -> Callable[..., Any]:
             "label": Task("classification", "label", tuple(names)),
             "number": Task("regression", "number"),
         }
-        return write_store(values, videos, tasks, unreadable)
+        return write_store(values, videos, tasks, unreadable, dataset)
 
     return write
 

@@ -23,7 +23,8 @@ BLANK = frozenset({"", "na", "n/a", "nan", "null"})
 def add_labels(manifest: Manifest, path: Path, kinds: dict[str, str] | None = None) -> Manifest:
     """Return the manifest with the label columns of a CSV added, or put in the place of those of the same name.
 
-    Its tasks come first, so that the CSV's first column is what is asked by default.
+    Its tasks come first, so that the CSV's first column is what is asked by default. A column `patient` or `source` corrects
+    that of the videos for which it says something.
 
     Args:
         manifest: the dataset.
@@ -43,10 +44,14 @@ def add_labels(manifest: Manifest, path: Path, kinds: dict[str, str] | None = No
     if twice := sorted(rows["video_id"][rows["video_id"].duplicated()]):
         raise InputError(f"{path} has several rows for {listed(twice, 5)}.")
     columns = [name for name in rows.columns if name not in DESCRIBE]
-    if not columns:
+    groups = [name for name in ("patient", "source") if name in rows]
+    if not columns and not groups:
         raise InputError(f"{path} has no column beside {listed(rows.columns)}: no label to add.")
     kinds = check_kinds(kinds or {}, columns, path)
     videos, tasks = manifest.videos.copy(), {}
+    for name in groups:
+        given = rows.set_index("video_id")[name].reindex(videos["video_id"]).fillna("").to_numpy()
+        videos[name] = np.where(given == "", videos[name], given)
     for name in columns:
         values, task, note = label_column(rows[name], kinds.get(name), "drop", path)
         values.index = pd.Index(rows["video_id"])

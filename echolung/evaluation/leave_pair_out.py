@@ -8,6 +8,7 @@ import numpy as np
 from echolung.cache import TokenStore
 from echolung.datasets.manifest import Manifest
 from echolung.errors import InputError
+from echolung.evaluation.data import TaskData, task_data
 from echolung.evaluation.parts import Part, choose_inside, refit
 from echolung.evaluation.question import Question
 from echolung.evaluation.setup import Setup, set_up
@@ -45,8 +46,7 @@ def leave_pair_out_auroc(
     question = Question(task, manifest, **asked)
     grid = settings_with(question.probe, find_kind(question.probe).settings, question.hyper)
     setup = set_up(store, question, grid)
-    if len(setup.data.task.classes) != 2:
-        raise InputError(f"--leave-pair-out needs a task of two classes, and {setup.data.name} is none.")
+    _check(setup.data)
     left_out = pairs(setup.data.targets, setup.data.groups, most, question.seed)
     scores = np.full((len(left_out), len(setup.data.targets)), np.nan)
     for start in range(0, len(left_out), AT_ONCE):
@@ -58,6 +58,21 @@ def leave_pair_out_auroc(
             scores[row, part.test] = softmax(output[part.test])[:, 1]
         progress(len(some))
     return auroc_of_pairs(setup.data.targets, setup.data.groups, left_out, scores)
+
+
+def check_pairs(store: TokenStore, task: str | None, manifest: Manifest | None, group: str | None) -> None:
+    """Raise InputError, before anything is trained, where pairs of patients cannot be left out."""
+    _check(task_data(store, tuple(store.rows["video_id"].unique()), task, manifest, group))
+
+
+def _check(data: TaskData) -> None:
+    if len(data.task.classes) != 2:
+        raise InputError(f"--leave-pair-out needs a task of two classes, and {data.name} is none.")
+    if data.level != "patient":
+        raise InputError(
+            f"--leave-pair-out leaves out patients, and folds here keep each {data.level} together: leave out --group, or add "
+            "the patients."
+        )
 
 
 def _part(setup: Setup, pair: Pair) -> Part:

@@ -102,8 +102,10 @@ def calibrated(result: Result) -> Result:
         logs = np.log(np.clip(table[score_columns(result.task)].to_numpy(np.float64), 1e-12, None))
         by_part[part] = fit_temperature(logs, table["truth"].map(index).to_numpy(np.int64))
     probe = result.probe
-    if probe is not None and -1 in by_part:
-        probe = replace(probe, about={**probe.about, "temperature": by_part[-1]})
+    # Of one split or a transfer the only part is what the saved probe was chosen on.
+    own = by_part.get(-1, by_part[0] if len(by_part) == 1 else None)
+    if probe is not None and own is not None:
+        probe = replace(probe, about={**probe.about, "temperature": own})
     return replace(result, probe=probe, temperatures=tuple(by_part[fold] for fold in result.folds["fold"]))
 
 

@@ -32,6 +32,9 @@ class Arm:
     seeded: bool = False
 
 
+ROUNDING = 1e-6
+"""What two scores of one probe may differ by: float32, trained in another bank, such as with the folds of other repeats."""
+
 Scored = tuple[Float[np.ndarray, "v c"], Int[np.ndarray, " v"]]
 """Scores of a run (probabilities, or numbers [v, 1]), and which fold's probe gave each."""
 
@@ -68,10 +71,11 @@ def pair(arms: Sequence[Arm], anyway: bool = False) -> Paired:
             is compared then, and the notes say so.
 
     Raises:
-        InputError: runs that answer different questions; one run given twice, or predictions that are the same.
+        InputError: runs that answer different questions; one run given twice, or predictions that are the same; several
+            predictions of one video.
     """
     runs = [(name, result) for arm in arms for name, result in zip(arm.runs, arm.results, strict=True)]
-    tables = [_table(result) for _, result in runs]
+    tables = [_table(*run) for run in runs]
     _check_answers(runs, tables)
     reasons = _differences(runs, tables)
     if reasons and not anyway:
@@ -111,12 +115,18 @@ def _indices(truth: "pd.Series[Any]", classes: Sequence[str]) -> np.ndarray:
     return truth.map({name: i for i, name in enumerate(classes)}).to_numpy(np.int64)
 
 
-def _table(result: Result) -> pd.DataFrame:
-    """Return the predictions by (repeat, video_id)."""
+def _table(name: str, result: Result) -> pd.DataFrame:
+    """Return the predictions by (repeat, video_id); InputError where a video has two."""
     table = result.predictions
     repeats = result.settings.get("repeats", 1)
     repeat = table["fold"] // result.settings["folds"] if repeats > 1 else 0
-    return table.assign(repeat=repeat).set_index(["repeat", "video_id"])
+    table = table.assign(repeat=repeat).set_index(["repeat", "video_id"])
+    if not table.index.is_unique:
+        twice = table.index[table.index.duplicated()][0][1]
+        raise InputError(
+            f"{name} has several predictions of {twice} where one is expected: they are damaged. Repeat the run."
+        )
+    return table
 
 
 def _check_answers(runs: Sequence[tuple[str, Result]], tables: Sequence[pd.DataFrame]) -> None:
@@ -142,8 +152,8 @@ def _check_answers(runs: Sequence[tuple[str, Result]], tables: Sequence[pd.DataF
     columns = score_columns(result.task)
     for i, ((name, _), table) in enumerate(zip(runs, tables, strict=True)):
         for (before, _), theirs in zip(runs[:i], tables[:i], strict=True):
-            same = len(table) == len(theirs) and table.index.isin(theirs.index).all()
-            if same and np.array_equal(table[columns], theirs.loc[table.index, columns]):
+            common = table.index.intersection(theirs.index)
+            if np.allclose(table.loc[common, columns], theirs.loc[common, columns], rtol=ROUNDING, atol=ROUNDING):
                 how = f"{name} is given twice" if name == before else f"{before} and {name} hold the same predictions"
                 raise InputError(f"{how}: a run cannot be compared with itself. Name two different runs.")
 
@@ -164,7 +174,8 @@ def _differences(runs: Sequence[tuple[str, Result]], tables: Sequence[pd.DataFra
         moved = int((table.loc[common, "fold"] != theirs.loc[common, "fold"]).sum())
         if moved or (len(table) != len(theirs) and mine == yours):
             how = ", ".join(f"{n}: {_folds(r.settings)}" for n, r in ((first, result), (name, other)))
-            reasons.append(f"their folds differ ({moved} of {len(common)} predictions are in another fold; {how})")
+            what = f"{moved} of {len(common)} predictions are in another fold; " if moved else ""
+            reasons.append(f"their folds differ ({what}{how})")
         if is_optimistic(result.settings) != is_optimistic(other.settings):
             bold = first if is_optimistic(result.settings) else name
             reasons.append(f"{bold} is optimistic (it chose on the videos that it scores) and the other is not")

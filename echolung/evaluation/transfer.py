@@ -49,6 +49,12 @@ def transfer(
         InputError: tokens made in different ways, tasks of different kinds, or classes that do not fit.
     """
     _check_keys(store, test)
+    both = sorted(set(store.rows["video_id"]) & set(test.rows["video_id"]))
+    if both and store.snapshot.dataset == test.snapshot.dataset:
+        raise InputError(
+            f"{store.path.name} and {test.path.name} share {len(both)} videos ({both[0]}, …): what was learnt would be tested. "
+            "Name a store of another dataset with --test."
+        )
     question = Question(**asked)
     learnt, asked_of_test = _tasks(store, test, question, test_task)
     mapping = _mapping(classes, learnt[1], asked_of_test[1])
@@ -69,6 +75,7 @@ def transfer(
     settings = {
         **setup.settings, "protocol": "transfer", "grid": [dict(s) for s in grid], "patience": patience,
         "inner_folds": [inner.count],
+        "store": {"name": store.path.name, "key_digest": store.group.attrs["key_digest"]},
         "test": {"dataset": test.snapshot.dataset, "store": test.path.name, "key_digest": test.group.attrs["key_digest"],
                  "task": asked_of_test[0], "classes": mapping},
     }  # fmt: skip
@@ -88,9 +95,7 @@ def transfer(
         settings, (*setup.data.notes, *dropped, *left_out), shared, curves=curves,
         inner=inner_table(setup, predict_inside(setup, [part], choices), [0]),
     )  # fmt: skip
-    result = calibrated(result)
-    heat = {"temperature": result.temperatures[0]} if result.temperatures else {}
-    return replace(result, probe=replace(probe, about={**probe.about, **heat}))
+    return calibrated(result)
 
 
 def read_mapping(text: str) -> dict[str, str]:

@@ -100,6 +100,8 @@ def _facts(record: dict[str, Any]) -> dict[str, str]:
     weights = "random" if encoder.get("kind") == "random" else str(encoder.get("weights", ""))[:19]
     window = _flat({name: value for name, value in key.items() if name not in ("dataset", "encoder")})
     settings = {name: value for name, value in record["settings"].items() if name not in IGNORED}
+    if "test" in settings:  # which store it is follows from the encoder, and seeds of one encoder are one arm
+        settings["test"] = {k: v for k, v in settings["test"].items() if k not in ("store", "key_digest")}
     grid = settings.pop("grid", [])
     chosen = {name: _text(list(dict.fromkeys(setting[name] for setting in grid))) for name in (grid[0] if grid else ())}
     how = {{"precision": "probe precision"}.get(name, name): value for name, value in settings.items()}

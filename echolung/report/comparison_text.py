@@ -14,7 +14,7 @@ def title(found: Comparison) -> str:
 def about(found: Comparison) -> str:
     """Return on which videos, in which folds."""
     it = found.about
-    folds = f"{it['folds']} folds" if it["folds"] else "pooled"
+    folds = counted(it["folds"], "fold") if it["folds"] else "pooled"
     sizes = f"{counted(it['patients'], 'patient')}, {counted(it['videos'], 'video')}"
     return f"{it['dataset']} · {it['task']} · {sizes} · {folds} by {it['group']}"
 
@@ -48,6 +48,8 @@ def p_text(p: float) -> str:
     """Return a p-value with as many digits as mean something."""
     if p != p:
         return "—"
+    if p < 0.00005:
+        return "< 0.0001"
     return f"{p:.4f}" if p < 0.0995 else f"{p:.2f}"
 
 

@@ -123,7 +123,7 @@ def _counts(record: dict[str, Any]) -> dict[str, int]:
     first, counts = record["folds"][0], {}
     for unit in ("patients", "videos"):
         whole = first[f"{unit}_test"]
-        if "folds" in record["settings"]:
+        if "folds" in record["settings"] and "only_fold" not in record["settings"]:
             whole += first[f"{unit}_train"] - first.get(f"{unit}_shared", 0)
         counts[unit] = int(whole)
     return counts

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from echolung.cache import TokenStore
 from echolung.datasets.manifest import Task
 from echolung.errors import InputError
 from echolung.evaluation import Result
@@ -70,12 +71,17 @@ def read_run(folder: Path | str) -> Run:
     record = read_record(folder)
     if "label_efficiency" in record:
         raise InputError(f"{folder} holds a curve of label efficiency, which has no single set of predictions.")
-    check_files(folder, record)
-    task = Task.from_json(record["task"])
-    predictions = _read(folder / "predictions.csv", task)
-    result = _result(folder, record, task, predictions)
-    findings = tuple(Finding.from_json(fields) for fields in record.get("findings", []))
-    return Run(folder, record, result, summarise(result), findings, _twins(folder, record, result))
+    try:
+        check_files(folder, record)
+        task = Task.from_json(record["task"])
+        predictions = _read(folder / "predictions.csv", task)
+        result = _result(folder, record, task, predictions)
+        findings = tuple(Finding.from_json(fields) for fields in record.get("findings", []))
+        return Run(folder, record, result, summarise(result), findings, _twins(folder, record, result))
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"{folder} is damaged ({type(error).__name__}: {error}). Repeat the run, or restore the folder."
+        ) from error
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -109,13 +115,22 @@ def check_files(folder: Path, record: dict[str, Any]) -> None:
         )
 
 
+def check_videos(run: Run, store: TokenStore) -> None:
+    """Raise InputError where the run has predictions of videos that its store has not."""
+    if unknown := sorted(set(run.result.predictions["video_id"]) - set(store.rows["video_id"])):
+        raise InputError(
+            f"{run.folder / 'predictions.csv'} has predictions of {unknown[0]}, a video that {store.path.name} does not hold "
+            f"({len(unknown)} such). Name the store that the run was made from, or repeat the run."
+        )
+
+
 def digest_of(file: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _result(folder: Path, record: dict[str, Any], task: Task, predictions: pd.DataFrame) -> Result:
-    if absent := _unknown_videos(record, predictions):
+    if absent := _wrong_rows(record, task, predictions):
         raise InputError(f"{folder / 'predictions.csv'} {absent}. Repeat the run.")
     chosen = [fold["chosen"] for fold in record["folds"]]
     folds = pd.DataFrame(
@@ -133,8 +148,12 @@ def _result(folder: Path, record: dict[str, Any], task: Task, predictions: pd.Da
     )  # fmt: skip
 
 
-def _unknown_videos(record: dict[str, Any], predictions: pd.DataFrame) -> str:
+def _wrong_rows(record: dict[str, Any], task: Task, predictions: pd.DataFrame) -> str:
     """Return what is wrong with the rows of a table of predictions, or ""."""
+    if twice := predictions.loc[predictions.duplicated(["fold", "video_id"]), "video_id"].tolist():
+        return f"has several predictions of {twice[0]} in one fold"
+    if task.classes and (strange := sorted(set(predictions["truth"]) - set(task.classes))):
+        return f"has the class {strange[0]!r}, and the task has {', '.join(task.classes)}"
     known = {fold["fold"] for fold in record["folds"]}
     if unknown := sorted(set(predictions["fold"]) - known):
         return f"has predictions of fold {unknown[0]}, which the run has not"

@@ -1,6 +1,7 @@
 """`echolung predict`: a saved probe on new videos gives what it gives from the store, and says where it should not be trusted."""
 
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from echolung.extraction.run import extract
 from echolung.probes import Probe, load_features, load_probe
 from echolung.probes.predictions import predict_store
 from echolung.probes.saved import with_provenance
+from echolung.report.run import RECORD_SCHEMA, digest_of
+from echolung.settings import home
 
 CLIPS = ClipPlan(segments=2, frames=4, size=32)
 
@@ -198,6 +201,25 @@ def test_another_version_is_mentioned(lungs, predict):
     assert len(json.loads(out)["notes"]) == 2
 
 
+def test_a_run_by_its_name_and_one_that_was_changed(lungs, predict, tmp_path):
+    run = home() / "runs" / "mine"
+    shutil.copytree(lungs.probe("linear", "pattern"), run)
+    record = {"record_schema": RECORD_SCHEMA, "files": {"probe.safetensors": digest_of(run / "probe.safetensors")}}
+    (run / "record.json").write_text(json.dumps(record))
+    code, out, err = predict("mine", lungs.store.path, "--json")
+    assert code == 0 and len(json.loads(out)["videos"]) == 18, err
+    (run / "record.json").write_text(json.dumps({**record, "record_schema": RECORD_SCHEMA + 1}))
+    assert predict("mine", lungs.store.path)[0] == 2
+    (run / "record.json").write_text(json.dumps(record))
+    shutil.copy(lungs.probe("linear", "depth") / "probe.safetensors", run)
+    for named in (run, run / "probe.safetensors"):
+        code, _, err = predict(named, lungs.store.path)
+        assert code == 2 and "probe.safetensors is not what the run wrote" in err
+    (run / "probe.safetensors").unlink()
+    code, _, err = predict(run, lungs.store.path)
+    assert code == 2 and "not whole: probe.safetensors missing" in err
+
+
 def test_a_probe_of_an_older_run(lungs, predict):
     probe = lungs.probe("linear", "pattern", "-older", store_key=None)
     code, _, err = predict(probe, lungs.videos)
@@ -221,6 +243,6 @@ def test_bad_arguments(lungs, predict, tmp_path, monkeypatch, arguments, said):
 def test_no_probe(predict, tmp_path):
     code, _, err = predict(tmp_path, tmp_path)
     assert code == 2 and "There is no saved probe at" in err
-    (tmp_path / "record.json").write_text("{}")
+    (tmp_path / "record.json").write_text('{"record_schema": 2}')
     code, _, err = predict(tmp_path, tmp_path)
     assert code == 2 and "saved no probe" in err

@@ -51,14 +51,19 @@ def test_repeats_have_a_line_each(typed, store, tmp_path):
 
 
 def test_another_dataset_is_predicted_once(typed, store, write_classes, tmp_path):
-    other = write_classes(patients=12, classes=3, seed=1).path
+    other = write_classes(patients=12, classes=3, seed=1, dataset="other").path
     mapping = ("--map", "class0=class2,class1=class1")
     code, out, err = typed("probe", store, "--test", other, *mapping, "--epochs", 3, "--out", tmp_path / "run")
     assert code == 0, err
-    assert "synthetic · label → synthetic · label" in out and "24 videos" not in out
+    assert "synthetic · label → other · label" in out and "24 videos" not in out
     run = read_run(tmp_path / "run")
     assert set(run.result.predictions["truth"]) == {"class1", "class2"} and len(run.result.folds) == 1
     np.testing.assert_allclose(run.result.scores.sum(1), 1, atol=1e-5)
+
+
+def test_what_was_learnt_is_not_tested(typed, store):
+    code, _, err = typed("probe", store, "--test", store, "--epochs", 2)
+    assert code == 2 and "what was learnt would be tested" in err
 
 
 @pytest.mark.parametrize(
@@ -67,6 +72,9 @@ def test_another_dataset_is_predicted_once(typed, store, write_classes, tmp_path
         (("--map", "a=b"), "name it with --test"),
         (("--test", "x.zarr", "--repeats", 2), "does not go with"),
         (("--test", "nowhere.zarr"), "nowhere.zarr"),
+        (("--label-fractions", "0.5", "--permutations", 3), "nothing that repeats"),
+        (("--leave-pair-out", 3, "--task", "number"), "two classes"),
+        (("--leave-pair-out", 3, "--group", "video"), "leaves out patients"),
         (("--permutations", 3, "--split", "60/20/20"), "goes with no other"),
         (("--only-fold", 1), "--protocol seed"),
         (("--store", "other.zarr"), "given twice"),

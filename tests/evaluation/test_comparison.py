@@ -156,7 +156,7 @@ def test_the_other_way_round_it_is_a_loss(seed):
 def test_seeds_of_the_encoder_widen_the_interval():
     middle = classes(0.8, 5)
     jitter = [
-        replace(middle, predictions=middle.predictions.assign(p_covid=middle.predictions["p_covid"] + i * 1e-9))
+        replace(middle, predictions=middle.predictions.assign(p_covid=middle.predictions["p_covid"] + i * 1e-5))
         for i in range(3)
     ]
     alike = compare([GOOD, arm("b", *jitter, seeded=True)])
@@ -248,6 +248,14 @@ def renamed(result):
     return replace(result, predictions=result.predictions.assign(video_id=names))
 
 
+def with_rounding(result):
+    return replace(result, predictions=result.predictions.assign(p_covid=result.predictions["p_covid"] + 1e-8))
+
+
+def twice(result):
+    return replace(result, predictions=pd.concat([result.predictions, result.predictions[:1]], ignore_index=True))
+
+
 def other_truth(result):
     table = result.predictions.copy()
     table.loc[3, "truth"] = "regular"
@@ -259,6 +267,9 @@ def other_truth(result):
     [
         (GOOD.results[0], "hold the same predictions: a run cannot be compared with itself"),
         (replace(GOOD.results[0], predictions=GOOD.results[0].predictions[::-1]), "the same predictions"),
+        (replace(GOOD.results[0], predictions=GOOD.results[0].predictions[8:]), "the same predictions"),
+        (with_rounding(GOOD.results[0]), "the same predictions"),
+        (twice(BAD.results[0]), "b-0 has several predictions of v000"),
         (other_truth(classes(0.5, 2)), "1 of 72 videos have another label (first: v003)"),
         (numbers(3, 1), "predicts covid, pneumonia, regular, and b-0 predicts numbers"),
         (renamed(BAD.results[0]), "no video in common"),

@@ -1,6 +1,7 @@
 """A run folder read back is the run that was saved, or an error that says what is wrong with it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from echolung.evaluation import cross_validate
 from echolung.evaluation.checks.finding import Finding
 from echolung.evaluation.summary import summarise
 from echolung.report.record import save_run
-from echolung.report.run import Twin, read_run
+from echolung.report.run import Twin, check_videos, read_run
 
 FINDING = Finding("EL999", "a check", "warning", "something", "it matters", "do this", {"accuracy": 0.5})
 
@@ -94,4 +95,31 @@ def test_predictions_of_videos_or_folds_the_run_has_not(folder):
         read_run(folder)
     table.iloc[1:].to_csv(folder / "predictions.csv", index=False)
     with pytest.raises(InputError, match="47 rows, and the run scored 48"):
+        read_run(folder)
+
+
+def test_a_damaged_record_is_said_whatever_is_wrong(folder):
+    record = json.loads((folder / "record.json").read_text())
+    for spoil in ({"task": None}, {"folds": 3}, {"findings": [{"code": 1}]}, {"settings": []}):
+        (folder / "record.json").write_text(json.dumps({**record, **spoil}))
+        with pytest.raises(InputError, match="damaged"):
+            read_run(folder)
+
+
+def test_predictions_of_unknown_videos(made, folder):
+    store, *_ = made
+    run = read_run(folder)
+    check_videos(run, store)
+    table = run.result.predictions.replace({"video_id": {"v000": "ghost"}})
+    with pytest.raises(InputError, match="ghost, a video that"):
+        check_videos(replace(run, result=replace(run.result, predictions=table)), store)
+    table = pd.read_csv(folder / "predictions.csv", dtype=str)
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({**record, "files": {}, "videos": len(table) + 1}))
+    pd.concat([table, table.iloc[:1]]).to_csv(folder / "predictions.csv", index=False)
+    with pytest.raises(InputError, match="several predictions of"):
+        read_run(folder)
+    (folder / "record.json").write_text(json.dumps({**record, "files": {}}))
+    table.assign(truth="classX").to_csv(folder / "predictions.csv", index=False)
+    with pytest.raises(InputError, match="the class 'classX'"):
         read_run(folder)

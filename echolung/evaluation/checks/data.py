@@ -249,12 +249,15 @@ def _luck(subject: Subject, one: Blind) -> str:
 
 
 def few_patients(subject: Subject) -> Finding:
-    """EL110: fewer than 20 patients in all, or than 10 of a class."""
+    """EL110: fewer than 20 patients in all, or than 10 of a class; of a run, of those that are scored."""
     level = "patient" if subject.knows("patient").all() else "video"
-    groups = subject.groups(level)
+    groups, labels = subject.groups(level), subject.videos["label"].to_numpy()
     assert groups is not None
+    if subject.folds is not None:
+        scored = (subject.folds.of >= 0) & (subject.folds.of < subject.folds.count)
+        groups, labels = groups[scored], labels[scored]
     total = len(set(groups))
-    counts = {c: len(set(groups[(subject.videos["label"] == c).to_numpy()])) for c in subject.task.classes}
+    counts = {c: len(set(groups[labels == c])) for c in subject.task.classes}
     few = {name: count for name, count in counts.items() if count < FEW_OF_A_CLASS}
     text = f"{total} {level}s" + (f" ({', '.join(f'{c} {n}' for c, n in counts.items())})" if counts else "")
     if total < FEW_PATIENTS or few:

@@ -117,7 +117,8 @@ def subject_of(result: Result, store: TokenStore | None) -> Subject:
     videos = scored.merge(about, on="video_id", how="left")
     folds: Folds | None = _folds_of(scored)
     if {"split", "only_fold"} & set(result.settings):
-        videos, folds = _with_training(result.task, videos, known)
+        relabelled = "labels" in result.settings
+        videos, folds = (videos, None) if relabelled else _with_training(result.task, videos, known)
     seen = _pictures(store, videos), mean_tokens(store, videos), _equal_files(store, videos)
     return Subject(result.task, videos, folds, *seen)
 
@@ -128,11 +129,18 @@ def _folds_of(scored: pd.DataFrame) -> Folds:
 
 
 def _with_training(task: Task, scored: pd.DataFrame, known: pd.DataFrame) -> tuple[pd.DataFrame, Folds | None]:
-    """Return the scored videos and after them those that were only learnt or chosen on, and the folds: 0 is scored."""
-    if task.column not in known:  # labels that came from elsewhere
+    """Return the scored videos and after them those that were only learnt or chosen on, and the folds: 0 is scored.
+
+    None in the place of folds where the labels learnt are not the store's: those of the other videos are not known then.
+    """
+    if task.column not in known:
         return scored, None
-    rest = labelled(known, task)
-    rest = rest[~rest["video_id"].isin(scored["video_id"])]
+    every = labelled(known, task)
+    rest = every[~every["video_id"].isin(scored["video_id"])]
+    told = every.set_index("video_id")["label"].reindex(scored["video_id"]).to_numpy()
+    same = told == scored["label"].to_numpy() if task.classes else np.isclose(told, scored["label"], rtol=1e-5, atol=0)
+    if rest.empty or not same.all():
+        return scored, None
     of = np.repeat([0, 1], [len(scored), len(rest)])
     return pd.concat([scored, rest], ignore_index=True), Folds(of, 1)
 

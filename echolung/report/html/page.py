@@ -13,7 +13,7 @@ from echolung.report.html import about, results, who
 from echolung.report.html.headline import headline
 from echolung.report.html.images import draw
 from echolung.report.html.section import Material
-from echolung.report.run import Run
+from echolung.report.run import Run, check_videos
 from echolung.settings import make_folder
 
 SECTIONS = (
@@ -47,8 +47,10 @@ def write_report(run: Run, store: TokenStore | None = None, path: Path | None = 
             of its own name, `<name>-figures/`.
 
     Raises:
-        InputError: nothing can be written there.
+        InputError: nothing can be written there, or the run has predictions of videos that the store has not.
     """
+    if store is not None:
+        check_videos(run, store)
     path = path or run.folder / "report.html"
     own = path == run.folder / "report.html"
     drawn = draw(run, store, make_folder(path.parent) / ("figures" if own else f"{path.stem}-figures"))

@@ -14,6 +14,7 @@ from echolung.evaluation.checks import choices, folds, forest, outcome
 from echolung.evaluation.checks.codes import CHECKS
 from echolung.evaluation.checks.run import check_result, check_run
 from echolung.evaluation.checks.subject import Subject, subject_of
+from echolung.evaluation.data import manifest_of
 from echolung.evaluation.result import Result
 from echolung.evaluation.splits import Folds
 from echolung.evaluation.summary import summarise
@@ -296,6 +297,21 @@ def test_other_protocols(write_classes, how):
         seen = subject_of(result, store)
         assert len(seen.videos) == 30 and seen.folds.test(0).sum() == len(result.predictions)
         assert seen.folds.train(0).sum() == 30 - len(result.predictions)
+
+
+def test_one_division_of_labels_that_are_not_the_stores(write_classes):
+    store = write_classes(patients=30, each=1, classes=2)
+    manifest = manifest_of(store.snapshot)
+    column, classes = manifest.tasks["label"].column, ("no", "yes")
+    labels = np.array(classes)[np.random.default_rng(0).permutation(30) % 2]
+    tasks = {"label": replace(manifest.tasks["label"], classes=classes)}
+    other = replace(manifest, videos=manifest.videos.assign(**{column: labels}), tasks=tasks)
+    result = cross_validate(store, "label", other, split="60/20/20", epochs=2)
+    found = {finding.code: finding for finding in check_result(result, summarise(result), store)}
+    assert found["EL107"].status == found["EL203"].status == "not applicable"
+    same = cross_validate(store, "label", split="60/20/20", epochs=2)
+    told = replace(same, settings={**same.settings, "labels": "some.csv"})
+    assert subject_of(same, store).folds is not None and subject_of(told, store).folds is None
 
 
 def test_a_run_read_back(run, tmp_path):
