@@ -39,6 +39,7 @@ def study(
     fusion: options.Fusion = "early",
     to: Annotated[Path | None, typer.Option("--out", help="Run folder.")] = None,
     mute: Annotated[list[str] | None, typer.Option(help="Code of a check that is not wanted.")] = None,
+    report: Annotated[bool, typer.Option(help="Write report.html.")] = True,
     as_json: options.Json = False,
     trials: Annotated[
         int, typer.Option(help="Of each part's study, by all workers.", min=1, rich_help_panel=SEARCH)
@@ -92,7 +93,7 @@ def study(
     began = time.perf_counter()
     found = _run(opened, name, device, arguments)
     found = replace(found, result=replace(found.result, settings={**found.result.settings, **of_labels}))
-    _show_and_save(found, opened, began, to, as_json, mute or [])
+    _show_and_save(found, opened, began, to, as_json, mute or [], report)
 
 
 def _name(store: "TokenStore", probe: str, resume: bool) -> str:
@@ -141,7 +142,13 @@ def _advance(bar: Steps, progress: "Progress") -> None:
 
 
 def _show_and_save(
-    found: "StudyResult", store: "TokenStore", began: float, to: Path | None, as_json: bool, mute: list[str]
+    found: "StudyResult",
+    store: "TokenStore",
+    began: float,
+    to: Path | None,
+    as_json: bool,
+    mute: list[str],
+    report: bool,
 ) -> None:
     from echolung.cli.conclusion import conclude, write_report
     from echolung.report.study import save_study
@@ -155,7 +162,8 @@ def _show_and_save(
     if not as_json:
         out().print(f"Study {found.name}: {told['complete']} trials finished, {told['pruned']} pruned")
     save_study(found, folder)
-    write_report(folder, store)
+    if report:
+        write_report(folder, store)
 
 
 def _ranges(items: list[str] | None) -> dict[str, tuple[float, float]]:

@@ -78,9 +78,14 @@ def test_from_videos_to_a_saved_result(shell: Shell, extracted: Path, monkeypatc
         "record.json",
         "predictions.csv",
         "folds.csv",
+        "inner.csv",
+        "curves.csv",
+        "looks.csv",
         "probe.safetensors",
         "probe.json",
         "confusion.png",
+        "report.html",
+        "figures",
     }
     predictions = pd.read_csv(run / "predictions.csv")
     assert len(predictions) == 18
@@ -90,14 +95,14 @@ def test_from_videos_to_a_saved_result(shell: Shell, extracted: Path, monkeypatc
 def test_same_seed_same_bytes(shell: Shell, extracted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECHOLUNG_HOME", str(extracted))
     for name in ("a", "b"):
-        code, _, err = shell("probe --cv 3 --probe attentive --epochs 3 --out", str(tmp_path / name))
+        code, _, err = shell("probe --no-report --cv 3 --probe attentive --epochs 3 --out", str(tmp_path / name))
         assert code == 0, err
     assert (tmp_path / "a" / "predictions.csv").read_bytes() == (tmp_path / "b" / "predictions.csv").read_bytes()
 
 
 def test_json_is_for_programs(shell: Shell, extracted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECHOLUNG_HOME", str(extracted))
-    code, out, _ = shell("probe --cv 3 --probe knn --json")
+    code, out, _ = shell("probe --no-report --cv 3 --probe knn --json")
     assert code == 0
     result = json.loads(out)
     assert result["settings"]["probe"] == "knn"
@@ -115,7 +120,7 @@ def test_extracting_again_does_nothing(
 
 def test_seed_protocol_is_called_optimistic(shell: Shell, extracted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECHOLUNG_HOME", str(extracted))
-    code, out, _ = shell("probe --cv 3 --protocol seed --epochs 2")
+    code, out, _ = shell("probe --no-report --cv 3 --protocol seed --epochs 2")
     assert code == 0
     assert out.lower().count("optimistic") >= 2
 
@@ -126,7 +131,7 @@ def test_labels_can_be_added_to_a_store(
     monkeypatch.setenv("ECHOLUNG_HOME", str(extracted))
     table = pd.read_csv(phantoms / "phantoms.csv")
     table[["video_id", "pleural_depth"]].to_csv(tmp_path / "labels.csv", index=False)
-    code, out, err = shell("probe --cv 3 --labels", str(tmp_path / "labels.csv"))
+    code, out, err = shell("probe --no-report --cv 3 --labels", str(tmp_path / "labels.csv"))
     assert code == 0, err
     assert "MAE" in out
 
@@ -191,7 +196,7 @@ def test_more_folds_than_patients_says_the_largest(
     monkeypatch.setenv("ECHOLUNG_HOME", str(extracted))
     error = shell.fails("probe --cv 5")
     assert "largest that works is 3" in error
-    code, _, _ = shell("probe --cv 3")
+    code, _, _ = shell("probe --no-report --cv 3")
     assert code == 0
 
 
@@ -254,11 +259,12 @@ def test_the_table_fits_eighty_columns(
 ) -> None:
     from rich.console import Console
 
-    from echolung.cli import probe_table
+    from echolung.cli import conclusion, probe_table
 
     monkeypatch.setenv("ECHOLUNG_HOME", str(extracted))
-    monkeypatch.setattr(probe_table, "out", lambda: Console(width=80))
-    code, out, err = shell("probe --cv 3")
+    for module in (probe_table, conclusion):
+        monkeypatch.setattr(module, "out", lambda: Console(width=80))
+    code, out, err = shell("probe --no-report --cv 3")
     assert code == 0, err
     assert "…" not in out
     for label in ("\n 0 ", "mean ± sd", "95 % interval", "majority class", "AUROC", "Chosen (lr · wd · epoch): fold 0"):
@@ -278,7 +284,7 @@ def test_a_store_that_cannot_be_read_is_passed_over(
     shutil.copytree(store, store.with_name("from-the-future.zarr"))
     zarr.open_group(store.with_name("from-the-future.zarr")).attrs["schema_version"] = 99
     monkeypatch.setenv("ECHOLUNG_HOME", str(tmp_path))
-    code, out, err = shell("probe --cv 3 --probe knn")
+    code, out, err = shell("probe --no-report --cv 3 --probe knn")
     assert code == 0, err
     assert "Passed over" in err
     assert "99" in err

@@ -66,7 +66,7 @@ def test_json(typed, task):
         (["0.1,2"], "--label-fractions 2: a share of the patients is above 0 and at most 1."),
         (["0.1,0.10"], "name each share once"),
         (["0.1", "--label-seeds", "1000"], "--label-seeds 1000 must be 1 to 100"),
-        (["0.1", "--protocol", "seed"], "goes with --protocol nested only"),
+        (["0.1", "--protocol", "seed"], "goes with one nested round"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(typed, arguments, message):

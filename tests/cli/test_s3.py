@@ -108,7 +108,7 @@ def test_extract_probe_verify_export(shell, environment, phantoms, tmp_path):
         time.sleep(0.01)
     os.killpg(killed.pid, signal.SIGKILL)
     killed.wait()
-    code, _, err = shell(f"probe --store {url} --probe knn --cv 3")
+    code, _, err = shell(f"probe --store {url} --probe knn --cv 3 --no-report")
     assert code == 2 and "stopped half-way" in err
     code, out, err = shell(f"{extract} {url}")
     assert code == 0, err
@@ -121,7 +121,7 @@ def test_extract_probe_verify_export(shell, environment, phantoms, tmp_path):
 
     code, _, err = shell(f"{extract} {url}")
     assert code == 0 and "a.zarr is complete; nothing to do" in err
-    results = [shell(f"probe --store {store} --probe logistic --cv 3 --json") for store in (url, local)]
+    results = [shell(f"probe --store {store} --probe logistic --cv 3 --json --no-report") for store in (url, local)]
     assert all(code == 0 for code, _, _ in results), results
     metrics = [json.loads(out)["metrics"] for _, out, _ in results]
     assert metrics[0] == metrics[1]

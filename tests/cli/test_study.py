@@ -22,6 +22,7 @@ def shell(store, monkeypatch, capsys):
 
     def run(line: str) -> tuple[int, str, str]:
         arguments = ["echolung", "study", "--store", str(store.path), "--cv", "3", "--epochs", "4", *line.split()]
+        arguments += [] if "--report" in line else ["--no-report"]  # which takes longer than the rest
         monkeypatch.setattr(sys, "argv", arguments)
         monkeypatch.setattr(app, "_debug", False)
         with pytest.raises(SystemExit) as left:
@@ -33,7 +34,7 @@ def shell(store, monkeypatch, capsys):
 
 
 def test_a_study_is_shown_and_saved(shell, echolung_home: Path):
-    code, out, err = shell("--trials 12 --name mine --device cpu")
+    code, out, err = shell("--trials 12 --name mine --device cpu --report")
     assert code == 0, err
     assert "protocol nested" in out and "optimistic" not in out
     assert "0 patients shared" in out and "Study mine:" in out
@@ -43,7 +44,7 @@ def test_a_study_is_shown_and_saved(shell, echolung_home: Path):
     record = json.loads((run / "record.json").read_text())
     assert record["settings"]["study"]["trials"] == 12 and not record["optimistic"]
     assert len(pd.read_csv(run / "trials.csv")) == 48
-    assert (run / "probe.safetensors").exists() and (run / "history.png").exists()
+    assert (run / "probe.safetensors").exists() and (run / "history.png").exists() and (run / "report.html").exists()
     code, _, err = shell("--trials 12 --name mine")
     assert code == 2 and "There is a study mine" in err and "--resume" in err
     code, _, err = shell("--trials 12 --name mine --resume --set dropout=0.1")
