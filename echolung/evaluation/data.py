@@ -75,8 +75,8 @@ def task_data(
         labels = pd.to_numeric(labels, errors="coerce").replace([np.inf, -np.inf], np.nan)
     labelled = (labels.notna() & (labels.astype(str) != "")).to_numpy()
     notes = []
-    if missing := int((~labelled).sum()):
-        notes.append(f"{missing} of {len(videos)} videos have no label for {name} and are left out.")
+    if missing := int(len(video_ids) - labelled.sum()):
+        notes.append(f"{missing} of {len(video_ids)} videos have no label for {name} and are left out.")
     if failures := store.failures:
         notes.append(f"{len(failures)} videos could not be read at extraction: {', '.join(list(failures)[:5])}.")
     videos, labels = videos[labelled].reset_index(drop=True), labels[labelled]

@@ -161,7 +161,9 @@ def _relabelled(
     left = labels[labels.isin(task.classes) & ~labels.isin(list(mapping))]
     videos = manifest.videos.assign(**{task.column: labels.map(mapping).fillna("")}).drop(index=left.index)
     tasks = {**manifest.tasks, name: replace(task, classes=classes)}
-    notes = [f"Not learnt from: {len(left)} videos of {', '.join(sorted(set(left)))}, which --map does not name."]
+    notes = [
+        f"Among the videos not learnt from are {len(left)} videos of {', '.join(sorted(set(left)))}, which --map does not name."
+    ]
     return replace(manifest, videos=videos, tasks=tasks), notes if len(left) else []
 
 
@@ -176,7 +178,9 @@ def _target(test: TokenStore, asked: tuple[str, Task], setup: Setup) -> tuple[Ta
         classes = setup.data.task.classes
         left = labels[labels.isin(task.classes) & ~labels.isin(classes)]
         if len(left):
-            notes.append(f"Not predicted: {len(left)} videos of {', '.join(sorted(set(left)))}, which was not learnt.")
+            notes.append(
+                f"Among the videos not predicted are {len(left)} videos of {', '.join(sorted(set(left)))}, which was not learnt."
+            )
         videos = manifest.videos.assign(**{task.column: labels}).drop(index=left.index)
         manifest = replace(manifest, videos=videos, tasks={**manifest.tasks, name: replace(task, classes=classes)})
     data = task_data(test, features.video_ids, name, manifest, None)
