@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from echolung.errors import InputError, RunError
-from echolung.evaluation import cross_validate, protocols
+from echolung.evaluation import cross_validate, nested, parts
 from echolung.evaluation.data import manifest_of
 from echolung.evaluation.selection import Choice
 from echolung.evaluation.splits import Units, nested_folds
@@ -91,7 +91,7 @@ def test_logistic_is_a_nested_cross_validation_by_hand(store):
 @pytest.mark.parametrize("probe", ["linear", "knn"])
 def test_the_label_of_a_test_video_cannot_reach_its_prediction(store, probe, monkeypatch):
     fixed, truth = folds_of(store, 3, 0)
-    monkeypatch.setattr(protocols, "nested_folds", lambda *_: fixed)
+    monkeypatch.setattr(nested, "nested_folds", lambda *_: fixed)
     honest = cross_validate(store, probe=probe, cv=3, epochs=EPOCHS)
     labels = store.snapshot.videos["label"].to_numpy()
     for fold in range(3):
@@ -108,7 +108,7 @@ def test_no_probe_learns_from_what_it_is_to_be_judged_on(store, monkeypatch):
     result = cross_validate(store, probe="knn", cv=3, seed=2)
     (outer, inner), _ = folds_of(store, 3, 2)
     assert result.predictions["fold"].tolist() == outer.of.tolist()
-    (choosing, _, _), (final, _, _) = calls
+    (choosing, _, _), (final, _, _), (inside, _, _), (looks, _, _) = calls
     jobs = iter(choosing)
     for part, folds in enumerate(inner):
         outside = outer.test(part) if part < 3 else np.zeros(48, bool)
@@ -121,12 +121,18 @@ def test_no_probe_learns_from_what_it_is_to_be_judged_on(store, monkeypatch):
     assert next(jobs, None) is None
     assert [job.train.tolist() for job in final[:3]] == [outer.train(fold).tolist() for fold in range(3)]
     assert len(final) == 4 and final[3].train.all()
+    # Told, and used for nothing: inner predictions of the choices, and what choosing on the scored folds would have given.
+    assert len(inside) == sum(folds.count for folds in inner)
+    assert len(looks) == 3 * len(PROBES["knn"].settings)
+    plain = cross_validate(store, probe="knn", cv=3, seed=2, diagnose=False)
+    assert plain.chosen == result.chosen and len(calls) == 6
+    np.testing.assert_array_equal(plain.scores, result.scores)
 
 
 @pytest.mark.parametrize("probe", ["linear", "attentive"])
 def test_a_fold_predicts_with_the_chosen_setting_stopped_at_the_chosen_epoch(store, probe, monkeypatch):
     epochs = iter((2, 5, 1, 3))
-    monkeypatch.setattr(protocols, "choose", lambda losses, settings: Choice(settings[-1], next(epochs)))
+    monkeypatch.setattr(parts, "choose", lambda losses, settings: Choice(settings[-1], next(epochs)))
     result = cross_validate(store, probe=probe, cv=3, epochs=EPOCHS, seed=1)
     assert [chosen["epoch"] for chosen in result.chosen] == [2, 5, 1] and result.probe.about["epoch"] == 3
     (outer, _), truth = folds_of(store, 3, 1)
@@ -194,7 +200,7 @@ def test_numbers(store, probe):
     summary = summarise(result)
     assert list(result.predictions.columns) == ["video_id", "patient", "source", "fold", "truth", "prediction"]
     assert summary.mean["mae"] < 0.8 * summary.guess["mae"] and summary.guess["r2"] <= 0
-    assert set(summary.interval) == {"mae", "rmse"} and summary.patient["mae"] > 0
+    assert set(summary.interval) == {"mae", "rmse", "r2"} and summary.patient["mae"] > 0
     for fold, guess in enumerate(result.folds["guess"]):
         others = result.predictions["truth"][result.predictions["fold"] != fold]
         assert guess == pytest.approx([others.mean()], rel=1e-6)
@@ -226,7 +232,7 @@ def test_how_long_it_will_take_is_said_first(store):
     told = []
     cross_validate(store, cv=2, epochs=2, tell=told.append)
     assert len(told) == 1 and re.fullmatch(
-        r"108 probes to choose from, 3 to keep: about \d+ s on cpu, float32.", told[0]
+        r"108 probes to choose from, 3 to score: about \d+ s on cpu, float32.", told[0]
     )
 
 

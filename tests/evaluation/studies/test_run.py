@@ -131,7 +131,7 @@ def test_labels_that_mean_nothing_score_nothing(write_classes):
 def test_pruning_takes_jobs_out_of_the_bank(store, monkeypatch):
     fake = Fake(monkeypatch, lambda x, epoch: x + 1 / epoch)
     done = run_study(store, probe="fake", cv=3, trials=20, ask=10, sampler="random")
-    first, second, final = fake.trained
+    first, second, final, inside = fake.trained
     assert {epochs for _, epochs in first} == {10}, "nothing to compare with yet"
     assert len(first) == len(second) == 4 * 10 * 4
     assert min(epochs for _, epochs in second) < 10
@@ -142,6 +142,7 @@ def test_pruning_takes_jobs_out_of_the_bank(store, monkeypatch):
     kept = {x for x, epochs in second if epochs == 10}
     assert np.mean(sorted(kept)) < np.mean(sorted(stopped)), "the better go on"
     assert {epochs for _, epochs in final} == {10}
+    assert len(inside) == 3 * 4, "the chosen of each outer fold once more, for their inner predictions"
 
 
 @pytest.mark.parametrize("pruner", ["successive-halving", "hyperband", "percentile"])
