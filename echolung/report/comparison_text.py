@@ -2,7 +2,7 @@
 
 from echolung.evaluation.comparison import Comparison, Contrast, Gain
 from echolung.evaluation.metrics import LABELS
-from echolung.report.html.tables import LOWER, PER_CENT, number, spread
+from echolung.report.html.tables import LOWER, PER_CENT, in_words, number, spread
 from echolung.report.leaderboard import counted
 
 
@@ -55,7 +55,7 @@ def p_text(p: float) -> str:
 
 def verdict(found: Comparison, contrast: Contrast) -> str:
     """Return what may be said of the main metric."""
-    gain, name = contrast.gains[found.metric], LABELS.get(found.metric, found.metric)
+    gain, name = contrast.gains[found.metric], in_words(found.metric)
     if gain.low != gain.low:
         return f"These patients give no interval of the gain in {name}."
     if gain.low <= 0 <= gain.high:
@@ -72,7 +72,7 @@ def verdict(found: Comparison, contrast: Contrast) -> str:
 
 def sentences(found: Comparison, contrast: Contrast) -> list[str]:
     """Return the tests of the main metric, a sentence or two each."""
-    gain, name = contrast.gains[found.metric], LABELS.get(found.metric, found.metric)
+    gain, name = contrast.gains[found.metric], in_words(found.metric)
     several = len(found.contrasts)
     corrected = f", Holm over {several} comparisons {p_text(contrast.p_holm)}" if several > 1 else ""
     over = "" if contrast.dz != contrast.dz else f"; Cohen's d_z over patients {contrast.dz:.2f}"
@@ -92,7 +92,7 @@ def sentences(found: Comparison, contrast: Contrast) -> list[str]:
 def seeds(found: Comparison) -> list[str]:
     """Return the main metric of each run of the arms that have several."""
     return [
-        f"{name}: {LABELS.get(found.metric, found.metric)} of its {len(values[found.metric])} runs, pooled: "
+        f"{name}: {in_words(found.metric)} of its {len(values[found.metric])} runs, pooled: "
         f"{', '.join(number(found.metric, value) for value in values[found.metric])}."
         for name, values in found.per_run.items()
         if len(values[found.metric]) > 1

@@ -25,7 +25,7 @@ def test_a_gain_over_random_weights(typed, runs, tmp_path):
     code, out, err = typed("compare", "good", "random0", "random1", "random2", "--out", tmp_path / "gain")
     assert code == 0, err
     assert "A timm:net against B random:timm:net@0,1,2" in out and "24 patients, 48 videos" in out
-    assert "timm:net is better in balanced acc.: the interval of the gain leaves out 0." in out
+    assert "timm:net is better in balanced accuracy: the interval of the gain leaves out 0." in out
     assert "corrected resampled t" in out and "Nadeau" in " ".join(out.split()) and "of its 3 runs" in out
     assert sorted(file.name for file in (tmp_path / "gain").iterdir()) == FILES
     record = json.loads((tmp_path / "gain" / "comparison.json").read_text())
@@ -74,7 +74,7 @@ def test_seeds_alone_are_arms_of_their_own(typed, runs):
     code, out, err = typed("compare", "random0", "random1")
     assert code == 0, err
     assert "A random:timm:net@0 against B random:timm:net@1" in out and "differ only in the seed" in out
-    assert "No difference in balanced acc. is shown" in out
+    assert "No difference in balanced accuracy is shown" in out
 
 
 def test_another_probe_on_the_same_encoder(typed, runs, write_run):

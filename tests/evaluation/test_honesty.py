@@ -39,7 +39,7 @@ def test_patient_wise_shuffled_labels(pocus_store: TokenStore):
     for seed in range(SHUFFLES):
         nonsense = replace(manifest, videos=manifest.videos.assign(diagnosis=shuffle_patients(labels, patients, seed)))
         for protocol, values in scores.items():
-            result = cross_validate(pocus_store, manifest=nonsense, protocol=protocol, seed=seed)
+            result = cross_validate(pocus_store, manifest=nonsense, protocol=protocol, seed=seed, diagnose=False)
             values.append(summarise(result).mean["balanced_accuracy"])
     nested, seed = np.array(scores["nested"]), np.array(scores["seed"])
     gain = stats.ttest_1samp(seed - nested, 0).confidence_interval(0.95)

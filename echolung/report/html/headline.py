@@ -16,6 +16,7 @@ from echolung.report.html.tables import (
     Table,
     between,
     head,
+    in_words,
     main_metric,
     measured,
     shown_metrics,
@@ -120,7 +121,7 @@ def headline(run: Run) -> Headline:
         subtitle=f"{settings['probe']} probe{f' ({given})' if given else ''} on {run.record.get('encoder')}",
         facts=facts(run),
         optimistic=OPTIMISTIC.get(settings["protocol"], "") if is_optimistic(settings) else "",
-        metric=head(metric).removesuffix("#").removesuffix(" %"),
+        metric=in_words(metric),
         value=with_unit(metric, run.summary.mean[metric]),
         sd=with_unit(metric, sd) if sd == sd else "",
         sd_repeats=with_unit(metric, between_repeats) if between_repeats is not None else "",
@@ -214,10 +215,9 @@ def _permutation(found: dict[str, Any] | None) -> str:
         return ""
     metric = found["metric"]
     observed, mean, limit = (with_unit(metric, found[name]) for name in ("observed", "null_mean", "null_95"))
-    name = head(metric).removesuffix("#").removesuffix(" %")
     return (
-        f"p = {found['p']:.3g} by {found['permutations']} permutations ({found['kind']}): {name} {observed} against {mean} on "
-        f"average and {limit} at the 95 % quantile of permuted labels."
+        f"p = {found['p']:.3g} by {found['permutations']} permutations ({found['kind']}): {in_words(metric)} {observed} "
+        f"against {mean} on average and {limit} at the 95 % quantile of permuted labels."
     )
 
 

@@ -36,6 +36,7 @@ video counts for the class of highest probability. Videos of one patient are not
 are what little signal looks like.""",
     "roc": """One class against the rest. Curves are drawn within each fold, since scores of different folds' probes
 are on different scales; the band shows how far folds differ. A fold that lacks a class has no curve for it.""",
+    "roc once": """One class against the rest, of the videos that were scored once: there are no folds to differ.""",
     "reliability": """Of the videos that were given 80 %, are 80 % right? On the diagonal they are. Bins of few videos
 jump.""",
     "reliability and temperature": """Of the videos that were given 80 %, are 80 % right? On the diagonal they are. Bins
@@ -50,7 +51,7 @@ from architecture, probe and the dataset's shortcuts, not from pretraining. Bars
 of the difference is made by echolung compare.""",
     "inner": """Validation results are those of the chosen setting on held-out parts of its own training part. It was
 chosen for them, so they tend to flatter. Where it is known, the last table says what choosing on the scored fold
-itself would have reported.""",
+itself would have reported. Of classes all this is accuracy, which the published study chose by.""",
     "groups": """Does one source carry the result? A source that holds a single class can be recognised instead of the
 disease. Rows of few videos are wide open: one video more or less moves them far.""",
     "mistakes": """Frames are as the encoder's cache keeps them (112 pixels, grey). Look whether these videos share a

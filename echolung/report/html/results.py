@@ -17,6 +17,7 @@ from echolung.report.html.tables import (
     main_metric,
     measured,
     named,
+    number,
     shown_metrics,
     spread,
     text_cell,
@@ -60,7 +61,7 @@ def scatter(of: Material) -> Section:
 
 def curves(of: Material) -> Section:
     """Return ROC and precision-recall curves."""
-    return section("roc", of.images("roc-pr"))
+    return section("roc", of.images("roc-pr"), read="roc" if len(of.run.result.folds) > 1 else "roc once")
 
 
 def reliability(of: Material) -> Section:
@@ -82,13 +83,16 @@ def training(of: Material) -> Section:
 
 def twins(of: Material) -> Section:
     """Return the run beside the same model with random weights."""
-    record, note = of.run.record, ""
-    if not of.run.twins and not record.get("random_twin") and "random" not in str(record.get("encoder")):
-        note = (
-            "No store of this model with random weights lay beside this one when the run was made, so nothing says how much "
-            "of the number is due to pretraining. Make one with echolung extract --encoder random:NAME, and repeat the run."
-        )
-    return section("twins", of.images("twins"), note=note)
+    record, images = of.run.record, of.images("twins")
+    if of.run.twins or record.get("random_twin") or "random" in str(record.get("encoder")):
+        return section("twins", images)
+    without = "No run of this model with random weights stands beside this one, so nothing says how much is due to pretraining."
+    settings = of.run.result.settings
+    if "study" in settings or settings["protocol"] == "transfer":
+        advice = "This kind of run makes none by itself: make the same run of a store of random:NAME, and hold them side by side."
+    else:
+        advice = "Make a store with echolung extract --encoder random:NAME, and repeat the run."
+    return section("twins", read="none", note=f"{without} {advice}")
 
 
 def inner_outer(of: Material) -> Section:
@@ -137,7 +141,8 @@ def _fold_table(run: Run) -> Table:
         ]
         about = [counted(int(fold[size])) for size in ("fold", *sizes)]
         rows.append([*about, *(text_cell(chosen[key]) for key in keys), *values])
-    spreads = [spread(k, column.mean(), column.std(ddof=1)) for k, column in zip(kinds, scores.values(), strict=False)]
+    ends = [(k, column.mean(), column.std(ddof=1)) for k, column in zip(kinds, scores.values(), strict=False)]
+    spreads = [measured(k, mean, f"± {number(k, sd)}" if sd == sd else "") for k, mean, sd in ends]
     foot = [[Cell("mean ± sd"), *[Cell("")] * (len(sizes) + len(keys)), *spreads]] if len(rows) > 1 else []
     numeric = [all(isinstance(chosen[key], int | float) for chosen in result.chosen) for key in keys]
     settings = [f"{key.replace('_', ' ')}{'#' * number}" for key, number in zip(keys, numeric, strict=True)]
@@ -172,7 +177,8 @@ def _setting_keys(result: Result) -> list[str]:
 
 
 def _inner_table(run: Run) -> list[Table]:
-    result, metric, rows = run.result, main_metric(run.result), []
+    # In accuracy, as the looks below and the figure are.
+    result, metric, rows = run.result, "accuracy" if run.result.task.classes else "mae", []
     if result.inner is None:
         return []
     scored = run.summary.folds[metric]

@@ -72,6 +72,11 @@ def head(metric: str) -> str:
     return f"{LABELS.get(metric, metric.replace('_', ' '))}{' %' if metric in PER_CENT else ''}#"
 
 
+def in_words(metric: str) -> str:
+    """Return what a sentence calls a metric."""
+    return LABELS.get(metric, metric.replace("_", " ")).replace("acc.", "accuracy")
+
+
 def number(metric: str, value: int | float | None) -> str:
     """Return a metric as tables show it: per cent, three decimals, or "—" where it is not defined."""
     if value is None or value != value:

@@ -91,7 +91,11 @@ def draw_inner_outer(run: Run, path: Path) -> bool:
     split = "split" in run.result.settings
     styles: dict[str, tuple[str, str, dict[str, Any]]] = {
         "inner": ("validation" if split else "validation (inner folds)", INK, {"color": PALE}),
-        "outer": ("test" if split else "test (outer fold), scored once", "white", {"color": BLUE}),
+        "outer": (
+            "test" if split else "test (outer fold), scored once" if len(table) > 1 else "test, scored once",
+            "white",
+            {"color": BLUE},
+        ),
         "best": (
             f"best of {looks} looks at the test fold (optimistic)",
             INK,

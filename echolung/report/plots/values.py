@@ -23,10 +23,10 @@ def errors_of(result: Result) -> Float[np.ndarray, " v"]:
 
 
 def main_metrics(task: Task) -> list[str]:
-    """Return the metrics that bars show."""
+    """Return the metrics that bars show, the main one first."""
     if task.kind == "regression":
         return ["mae", "rmse", "r2"]
-    return ["accuracy", "balanced_accuracy", "qwk" if task.ordinal else "auroc"]
+    return ["balanced_accuracy", "accuracy", "qwk" if task.ordinal else "auroc"]
 
 
 PER_CENT = ("accuracy", "balanced_accuracy")

@@ -120,7 +120,7 @@ def test_every_table_has_heads_for_its_columns(page):
 def test_the_numbers_are_those_of_the_run(run, store):
     found, summary = words_of(run, store), run.summary
     mean, (low, high) = summary.mean["balanced_accuracy"], summary.interval["balanced_accuracy"]
-    assert f"balanced acc. {100 * mean:.1f} % 95 % interval {100 * low:.1f} – {100 * high:.1f} %" in found.words
+    assert f"balanced accuracy {100 * mean:.1f} % 95 % interval {100 * low:.1f} – {100 * high:.1f} %" in found.words
     rows = {row[0]: row for row in found.table("this run") if row}
     assert rows["this run"][1] == f"{100 * mean:.1f} ± {100 * summary.sd['balanced_accuracy']:.1f}"
     assert rows["one prediction a patient"][1] == number("balanced_accuracy", summary.patient["balanced_accuracy"])
@@ -186,18 +186,20 @@ def test_across_datasets(store, make_run, write_classes):
     from echolung.evaluation.transfer import transfer
     from echolung.report.record import save_run
 
-    result = transfer(store, write_classes(seed=1), epochs=2)
+    result = transfer(store, write_classes(seed=1, dataset="other"), epochs=2)
     folder = make_run(store).folder.parent / "across"
     run = read_run(save_run(result, summarise(result), store, 1.0, folder))
     found = words_of(run, store)
-    assert "synthetic · label → synthetic · label" in found.words and "learnt from one dataset" in found.words
+    assert "synthetic · label → other · label" in found.words and "learnt from one dataset" in found.words
     assert "chosen and trained on all of one dataset" in found.words and "mean ± sd" not in found.words
 
 
 def test_permutations_are_told(make_run, store):
     told = {"kind": "whole procedure", "permutations": 99, "metric": "balanced_accuracy", "observed": 0.8, "p": 0.01}
     run = make_run(store, extra={"permutation": {**told, "null_mean": 0.33, "null_95": 0.4, "redrawn": 0}})
-    assert "p = 0.01 by 99 permutations (whole procedure): balanced acc. 80.0 % against 33.0 %" in words_of(run).words
+    assert (
+        "p = 0.01 by 99 permutations (whole procedure): balanced accuracy 80.0 % against 33.0 %" in words_of(run).words
+    )
 
 
 def test_without_the_store_it_says_what_is_left_out(run, tmp_path, few_figures):

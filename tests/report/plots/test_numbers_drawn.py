@@ -137,7 +137,7 @@ def test_twins_show_means_spreads_and_folds(make_run, tmp_path, drawn):
     bars.draw_twins(run, tmp_path / "a.png")
     summaries = [run.summary, *(twin.summary for twin in run.twins)]
     for axes, metric, scale in zip(
-        drawn[0].axes, ("accuracy", "balanced_accuracy", "auroc"), (100, 100, 1), strict=True
+        drawn[0].axes, ("balanced_accuracy", "accuracy", "auroc"), (100, 100, 1), strict=True
     ):
         widths = [patch.get_width() for patch in axes.patches]
         assert widths == pytest.approx(
@@ -171,7 +171,7 @@ def test_folds_have_the_height_of_their_metric(make_run, tmp_path, drawn):
     assert np.isnan(run.summary.folds["auroc"][1])
     bars.draw_folds(run, tmp_path / "a.png")
     for axes, metric, scale in zip(
-        drawn[0].axes, ("accuracy", "balanced_accuracy", "auroc"), (100, 100, 1), strict=True
+        drawn[0].axes, ("balanced_accuracy", "accuracy", "auroc"), (100, 100, 1), strict=True
     ):
         heights = [patch.get_height() for patch in axes.patches[:4]]
         assert heights == pytest.approx(np.nan_to_num(scale * run.summary.folds[metric].to_numpy()))
