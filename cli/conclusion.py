@@ -1,5 +1,6 @@
 """What every run ends with: checks, the table, the run's folder, the report."""
 
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from echolung.evaluation import Result
     from echolung.evaluation.checks.finding import Finding
     from echolung.report.run import Twin
+
+LONGEST = 150
+"""Letters of what a check found that the terminal shows; the report shows all."""
 
 
 def conclude(
@@ -94,17 +98,18 @@ def show_extra(extra: dict[str, Any]) -> None:
 
 
 def show_findings(findings: "Sequence[Finding]") -> None:
-    """Print what checks warn of, a paragraph each, and count the rest."""
+    """Print what checks warn of, two lines each or so, and count the rest."""
     from rich.markup import escape
 
     warnings = [finding for finding in findings if finding.status == "warning"]
+    out().print()
     for finding in warnings:
-        out().print(
-            f"[yellow]{finding.code}[/] [bold]{escape(finding.title)}[/]: {escape(finding.found)}", highlight=False
-        )
+        told = textwrap.shorten(finding.found, LONGEST, placeholder=" …")
+        out().print(f"[yellow]{finding.code}[/] [bold]{escape(finding.title)}[/]: {escape(told)}", highlight=False)
     counts = {status: sum(f.status == status for f in findings) for status in ("fine", "not applicable", "muted")}
     rest = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     told = f"{len(warnings)} of {len(findings)} checks warn" if warnings else f"None of {len(findings)} checks warns"
     out().print(
-        f"[dim]{told} ({rest}); why, and what to do, is in the report and in docs/checks.md.[/]", highlight=False
+        f"[dim]{told}{f' ({rest})' if rest else ''}. The report and docs/checks.md say why it matters and what to do.[/]",
+        highlight=False,
     )

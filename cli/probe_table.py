@@ -24,6 +24,14 @@ HEADS = {
     "r2": "R²",
 }
 
+SPOKEN = {
+    "balanced_accuracy": "balanced accuracy",
+    "auroc": "AUROC",
+    "qwk": "weighted kappa",
+    "score_mae": "MAE of score",
+}
+"""Metric -> what a sentence calls it."""
+
 WIDE, LONGEST = 105, 24
 """Columns from which the table has room for the chosen settings, where these take so many at most."""
 
@@ -111,7 +119,8 @@ def _fold_table(result: "Result", summary: "Summary", twins: "Sequence[Twin]", w
         row("mean ± sd", "", _spread(summary, names), style="bold")
     row("95 % interval", "pooled, by patient", [_interval(name, summary.interval.get(name)) for name in names])
     for twin in twins:
-        row("random twin", _seed_of(twin.encoder), _spread(twin.summary, names), style="dim")
+        name = "random twin" if wide or "@" not in twin.encoder else f"random twin @{twin.encoder.rpartition('@')[2]}"
+        row(name, _seed_of(twin.encoder), _spread(twin.summary, names), style="dim")
     guess = "majority class" if result.task.classes else "mean"
     row(guess, "guessing", [number(name, summary.guess[name]) for name in names], style="dim")
     return table
@@ -122,7 +131,7 @@ def _seed_of(encoder: str) -> str:
 
 
 def _spread(summary: "Summary", names: list[str]) -> list[str]:
-    return [f"{number(n, summary.mean[n])} ± {number(n, summary.sd[n])}" for n in names]
+    return [number(n, summary.mean[n]) + (f" ± {number(n, sd)}" if (sd := summary.sd[n]) == sd else "") for n in names]
 
 
 def _shown(result: "Result") -> list[str]:
@@ -147,7 +156,7 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
     if summary.patient:
         names = [n for n in _shown(result) if n in summary.patient]
         values = ", ".join(
-            f"{n.replace('_', ' ')} {number(n, summary.patient[n])}{' %' if n in PER_CENT else ''}" for n in names
+            f"{SPOKEN.get(n, n)} {number(n, summary.patient[n])}{' %' if n in PER_CENT else ''}" for n in names
         )
         mixed = f" ({summary.mixed_patients} with videos of several classes left out)" if summary.mixed_patients else ""
         lines.append(f"One prediction a patient: {values}{mixed}")

@@ -1,6 +1,6 @@
 """Across datasets: learn from all of one store, predict all of another by the same encoder."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -60,11 +60,12 @@ def transfer(
     mapping = _mapping(classes, learnt[1], asked_of_test[1])
     # In the order of the test task: of two classes the last is the one that sensitivity is of.
     names = tuple(name for name in asked_of_test[1].classes if name in mapping.values())
-    manifest, dropped = _relabelled(question.manifest or manifest_of(store.snapshot), learnt, mapping, names)
+    manifest, left = _relabelled(question.manifest or manifest_of(store.snapshot), learnt, mapping, names)
     kind = find_kind(question.probe)
     grid = settings_with(question.probe, kind.settings, question.hyper)
     setup = set_up(store, replace(question, task=learnt[0], manifest=manifest), grid)
-    target, left_out = _target(test, asked_of_test, setup)
+    target, notes = _target(test, asked_of_test, setup)
+    notes = [*_told(setup.data.notes, left, "--map does not name them"), *notes]
     inner = inner_folds(setup.units, question.seed)
     if inner is None:
         raise InputError(f"{store.path.name} has too few {setup.data.level}s of a class to choose a setting on.")
@@ -92,7 +93,7 @@ def transfer(
     )
     result = Result(
         predictions, _folds(setup.data, target), [{**choices[0].setting, "epoch": choices[0].epoch}], probe, target.task,
-        settings, (*setup.data.notes, *dropped, *left_out), shared, curves=curves,
+        settings, tuple(notes), shared, curves=curves,
         inner=inner_table(setup, predict_inside(setup, [part], choices), [0]),
     )  # fmt: skip
     return calibrated(result)
@@ -153,7 +154,7 @@ def _mapping(classes: Mapping[str, str] | None, learnt: Task, asked: Task) -> di
 def _relabelled(
     manifest: Manifest, learnt: tuple[str, Task], mapping: dict[str, str], classes: tuple[str, ...]
 ) -> tuple[Manifest, list[str]]:
-    """Return the training table with the labels of the test task, and a note on what is left out."""
+    """Return the training table with the labels of the test task, and the classes of the videos that it leaves out."""
     if not mapping:
         return manifest, []
     name, task = learnt
@@ -161,33 +162,35 @@ def _relabelled(
     left = labels[labels.isin(task.classes) & ~labels.isin(list(mapping))]
     videos = manifest.videos.assign(**{task.column: labels.map(mapping).fillna("")}).drop(index=left.index)
     tasks = {**manifest.tasks, name: replace(task, classes=classes)}
-    notes = [
-        f"Among the videos not learnt from are {len(left)} videos of {', '.join(sorted(set(left)))}, which --map does not name."
-    ]
-    return replace(manifest, videos=videos, tasks=tasks), notes if len(left) else []
+    return replace(manifest, videos=videos, tasks=tasks), left.tolist()
 
 
 def _target(test: TokenStore, asked: tuple[str, Task], setup: Setup) -> tuple[TaskData, list[str]]:
-    """Return the videos to be predicted, their classes numbered as they were learnt, and a note on what is left out."""
+    """Return the videos to be predicted, their classes numbered as they were learnt, and notes on what is left out."""
     name, task = asked
     manifest = manifest_of(test.snapshot)
     features = load_features(test, pooled=True)
-    notes = []
+    left: list[str] = []
     if task.classes:
         labels = manifest.videos[task.column].astype(str)
         classes = setup.data.task.classes
-        left = labels[labels.isin(task.classes) & ~labels.isin(classes)]
-        if len(left):
-            notes.append(
-                f"Among the videos not predicted are {len(left)} videos of {', '.join(sorted(set(left)))}, which was not learnt."
-            )
-        videos = manifest.videos.assign(**{task.column: labels}).drop(index=left.index)
+        other = labels[labels.isin(task.classes) & ~labels.isin(classes)]
+        left = other.tolist()
+        videos = manifest.videos.assign(**{task.column: labels}).drop(index=other.index)
         manifest = replace(manifest, videos=videos, tasks={**manifest.tasks, name: replace(task, classes=classes)})
     data = task_data(test, features.video_ids, name, manifest, None)
     if data.task.classes != setup.data.task.classes:
         absent = [name for name in setup.data.task.classes if name not in data.task.classes]
         raise InputError(f"No video of {test.path.name} is {' or '.join(absent)}: nothing to tell apart.")
-    return data, [*data.notes, *notes]
+    return data, _told(data.notes, left, "none was learnt from")
+
+
+def _told(notes: Sequence[str], left: list[str], why: str) -> list[str]:
+    """Return the notes, with one on videos of other classes in the place of one that calls them unlabelled."""
+    if not left:
+        return list(notes)
+    kept = [note for note in notes if not note.startswith(f"{len(left)} of ")]
+    return [*kept, f"{len(left)} videos of {', '.join(sorted(set(left)))} are left out: {why}."]
 
 
 def _folds(learnt: TaskData, target: TaskData) -> pd.DataFrame:

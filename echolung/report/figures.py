@@ -49,6 +49,7 @@ def title_figure(figure: Any, what: str, result: Result, encoder: str = "") -> N
     repeats = settings.get("repeats") or 1
     parts = [
         f"{settings['dataset']} · {settings['task']}",
+        *([f"→ {settings['test']['dataset']} · {settings['test']['task']}"] if "test" in settings else []),
         *([encoder] if encoder else []),
         f"{settings['probe']}, {settings['protocol']}{optimistic}, by {settings['group']}",
         *([f"{repeats} repeats"] if repeats > 1 else []),

@@ -69,7 +69,7 @@ def optimism(result: Result) -> Finding:
     shown = (
         f"{best:.3g} instead of {honest:.3g} (MAE)"
         if numbers
-        else f"{100 * best:.1f} % instead of {100 * honest:.1f} %"
+        else f"{100 * best:.1f} % accuracy instead of {100 * honest:.1f} %"
     )
     text = f"The best of {looks} looks at each scored fold would have been {shown}."
     scores = {"honest": honest, "best": best, "optimism": best - honest}

@@ -259,7 +259,7 @@ def few_patients(subject: Subject) -> Finding:
     total = len(set(groups))
     counts = {c: len(set(groups[labels == c])) for c in subject.task.classes}
     few = {name: count for name, count in counts.items() if count < FEW_OF_A_CLASS}
-    text = f"{total} {level}s" + (f" ({', '.join(f'{c} {n}' for c, n in counts.items())})" if counts else "")
+    text = f"{total} {level}s" + (f" ({', '.join(f'{c}: {n}' for c, n in counts.items())})" if counts else "")
     if total < FEW_PATIENTS or few:
         return warning("EL110", f"{text}: fewer than {FEW_PATIENTS} in all, or than {FEW_OF_A_CLASS} of a class.")
     return fine("EL110", f"{text}.")

@@ -125,4 +125,5 @@ def _note(values: dict[str, float], patients: int) -> str:
     if values.get("accuracy") != 1:
         return ""
     least = 0.025 ** (1 / patients)  # Clopper and Pearson's lower end where nothing went wrong
-    return f"no mistake, so resampling shows no spread; {patients} patients do not exclude {100 * least:.0f} %"
+    least_of = f"{100 * least:.0f} %"
+    return f"no mistake, so resampling shows no spread; with {patients} patients a true accuracy of {least_of} is not excluded"

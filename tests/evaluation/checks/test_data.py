@@ -139,10 +139,10 @@ def test_few_patients():
     assert data.few_patients(subject()).status == "fine"
     assert data.few_patients(subject(patients=18)).status == "warning"
     found = data.few_patients(subject(kind=["covid"] * 10 + ["healthy"] * 38))
-    assert found.status == "warning" and "covid 5, healthy 19" in found.found
+    assert found.status == "warning" and "covid: 5, healthy: 19" in found.found
     assert "48 videos" in data.few_patients(subject(patient="")).found
     only_scored = Folds(np.repeat([0, 1], [20, 28]), 1)  # one division: 1 is what was learnt from
-    assert data.few_patients(subject(folds=only_scored)).found.startswith("10 patients (covid 5, healthy 5)")
+    assert data.few_patients(subject(folds=only_scored)).found.startswith("10 patients (covid: 5, healthy: 5)")
 
 
 def test_pictures_and_tokens_of_different_patients():

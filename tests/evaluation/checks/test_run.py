@@ -124,7 +124,7 @@ def test_optimism():
     assert choices.optimism(made()).status == "not applicable"
     assert choices.optimism(made(looks=looks)).status == "fine"
     found = choices.optimism(made(looks=looks.assign(best=0.84)))
-    assert found.status == "warning" and "84.0 % instead of 70.0 %" in found.found
+    assert found.status == "warning" and "84.0 % accuracy instead of 70.0 %" in found.found
     assert found.scores["optimism"] == pytest.approx(0.14)
     result = made()
     seed = replace(result, settings={**result.settings, "protocol": "seed"})

@@ -57,7 +57,7 @@ def test_no_mistake_says_what_so_few_patients_cannot_exclude():
     right = (predictions["truth"] == "a").astype(float)
     found = subgroups(predictions.assign(p_a=right, p_b=1 - right), videos, TASK)
     women = next(group for group in found if group.name == "female")
-    assert women.values["accuracy"] == 1 and "24 patients do not exclude 86 %" in women.note
+    assert women.values["accuracy"] == 1 and "with 24 patients a true accuracy of 86 % is not excluded" in women.note
 
 
 def test_what_the_dataset_does_not_know_has_no_groups():
