@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from echolung.datasets import (
+    camus,
     covid_blues,
     echonet_dynamic,
     echonet_pediatric,
+    hmc_qu,
     phantom_heart,
     phantom_lung,
     pocus,
@@ -72,6 +74,22 @@ DATASETS = {
         "Stanford research-use agreement",
         ("ef", "ef-reduced"),
         ("view", "fold"),
+        organ="heart",
+    ),
+    "camus": Dataset(
+        camus.load,
+        "CAMUS: half sequences (ED to ES) of 500 patients in two apical views, with ejection fraction",
+        "CAMUS's own terms: research, with citation",
+        ("ef", "ef-reduced"),
+        ("view", "fold"),
+        organ="heart",
+    ),
+    "hmc-qu": Dataset(
+        hmc_qu.load,
+        "HMC-QU: 162 four-chamber and 160 two-chamber videos, myocardial infarction or not",
+        "CC BY-NC-SA 3.0 IGO",
+        ("mi", "mi-masked"),
+        ("view", "cycle"),
         organ="heart",
     ),
     "table": Dataset(

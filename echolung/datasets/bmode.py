@@ -55,6 +55,13 @@ class Sector:
         middle = (self.radius * math.cos(self.half_angle) + self.radius + self.depth) / 2
         return (points - np.array([0.0, middle])) / self.pixel(size) + (size - 1) / 2
 
+    def places(self, size: int) -> tuple[Float[np.ndarray, "size size"], Float[np.ndarray, "size size"]]:
+        """Return (x, y) of each pixel of its picture, cm from the centre of curvature."""
+        middle = (self.radius * math.cos(self.half_angle) + self.radius + self.depth) / 2
+        centre = (np.arange(size) + 0.5 - size / 2) * self.pixel(size)
+        y, x = np.meshgrid(centre + middle, centre, indexing="ij")
+        return x, y
+
     @property
     def depths(self) -> Float[np.ndarray, " r"]:
         """Depth of each sample below the transducer face, cm."""
@@ -238,10 +245,7 @@ def scan_convert(polar: Float[np.ndarray, "t r b"], sector: Sector, size: int) -
     A pixel (x, y) from the centre of curvature lies at depth √(x² + y²) - radius on the beam at angle atan2(x, y);
     its value is interpolated linearly between the four samples around it.
     """
-    far = sector.radius + sector.depth
-    top = sector.radius * math.cos(sector.half_angle)
-    centre = (np.arange(size) + 0.5 - size / 2) * sector.pixel(size)
-    y, x = np.meshgrid(centre + (top + far) / 2, centre, indexing="ij")
+    x, y = sector.places(size)
     row = (np.hypot(x, y) - sector.radius) / sector.sample_step
     angle = np.arctan2(x, y)
     inside = (row >= 0) & (row < sector.samples - 1) & (np.abs(angle) <= sector.half_angle)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from echolung.datasets.labels import BLANK
 from echolung.datasets.manifest import Task
 from echolung.errors import InputError
 from echolung.text import listed
@@ -125,7 +126,7 @@ def read_list(file: Path, source: Source) -> tuple[pd.DataFrame, list[str]]:
         table = table[table.index != ""]
     if (twice := table.index.duplicated()).any():
         notes.append(
-            f"{file.name} names {_count(set(table.index[twice]), 'video')} more than once, the first row counts: "
+            f"{file.name} names {counted(set(table.index[twice]), 'video')} more than once, the first row counts: "
             f"{listed(dict.fromkeys(table.index[twice]))}."
         )
         table = table[~twice]
@@ -207,28 +208,50 @@ def match(folder: Path, table: pd.DataFrame, prefix: str, source: Source) -> tup
         )
     if extra := videos["video_id"][~videos["listed"]].tolist():
         notes.append(
-            f"{_count(extra, 'video')} on disk that {prefix}{FILE_LIST} does not list: without labels, and in no split, so "
+            f"{counted(extra, 'video')} on disk that {prefix}{FILE_LIST} does not list: without labels, and in no split, so "
             f"neither probes nor pretraining take them: {listed(extra)}."
         )
     return videos.reset_index(drop=True), notes
 
 
 def ejection_fractions(videos: pd.DataFrame, file: Path) -> tuple[np.ndarray, list[str]]:
-    """Return (EF in percent, NaN where the cell says none; notes); InputError where they look like fractions of one."""
-    values = numbers(videos["ef"], 0, 100)
+    """Return (EF in percent, NaN where the cell is blank; notes).
+
+    Raises:
+        InputError: a cell is text or lies outside 0 to 100, or all look like fractions of one.
+    """
+    cells = dict(zip(videos["video_id"], videos["ef"], strict=True))
+    values = np.array(
+        [np.nan if is_blank(cell) else checked_ef(name, cell, file) for name, cell in cells.items()], float
+    )
     known = values[~np.isnan(values)]
     if len(known) > 1 and known.max() <= 1:
         raise InputError(
             f"The EF in {file} are at most {known.max():g}; they must be percent. Restore the table as distributed."
         )
     notes = []
-    if wrong := videos["video_id"][np.isnan(values) & videos["listed"]].tolist():
-        cells = videos["ef"][np.isnan(values) & videos["listed"]].map(repr)
-        notes.append(
-            f"{_count(wrong, 'video')} without a readable EF (0 to 100), so without labels: "
-            f"{listed(f'{name} ({cell})' for name, cell in zip(wrong, cells, strict=True))}."
-        )
+    if bare := videos["video_id"][np.isnan(values) & videos["listed"]].tolist():
+        notes.append(f"{counted(bare, 'video')} without an EF, so without labels: {listed(bare)}.")
     return values, notes
+
+
+def is_blank(cell: str) -> bool:
+    """Return whether a cell says nothing."""
+    return cell.strip().lower() in BLANK
+
+
+def checked_ef(name: str, cell: str, file: Path) -> float:
+    """Return an ejection fraction in percent; InputError where the cell is text, or outside 0 to 100."""
+    try:
+        value = float(cell.strip().removesuffix("%"))
+    except ValueError:
+        value = float("nan")
+    if not 0 <= value <= 100:
+        raise InputError(
+            f"The EF of {name} in {file} is {cell!r}, and must be a number from 0 to 100 (percent). Correct it, or restore the "
+            "table as distributed."
+        )
+    return value
 
 
 def reduced_words(values: np.ndarray) -> list[str]:
@@ -243,6 +266,7 @@ def counts(videos: pd.DataFrame) -> str:
     return f"{len(videos):,} videos: {', '.join(parts)}{f', {none:,} in no split' if none else ''}."
 
 
-def _count(items: Iterable[object], noun: str) -> str:
+def counted(items: Iterable[object], noun: str) -> str:
+    """Return "1 video" or "10,030 videos"."""
     number = len(list(items))
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

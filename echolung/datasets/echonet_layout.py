@@ -10,8 +10,8 @@ import pandas as pd
 
 from echolung.datasets.bmode import write_video
 from echolung.datasets.bullet import Bullet
-from echolung.datasets.echonet_pediatric import fold_of
-from echolung.datasets.heart_anatomy import VIEWS, Patient, Scene, anatomy, filling
+from echolung.datasets.echonet_pediatric import VIEWS, fold_of
+from echolung.datasets.heart_anatomy import Patient, Scene, anatomy, filling
 from echolung.datasets.heart_image import render, sector_of
 from echolung.datasets.phantom_files import Row, check_numbers, write_files
 from echolung.datasets.phantom_heart import draw_patient, draw_scene, draw_split, video_random

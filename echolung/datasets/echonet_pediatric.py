@@ -32,12 +32,13 @@ def load(root: Path, view: str | None = None, fold: int | str = 0) -> Manifest:
 
     Args:
         root: the folder with A4C and PSAX, one up to four levels above it, or one of the two.
-        view: "A4C" or "PSAX"; None: both.
+        view: "A4C" or "PSAX"; None or "both": both.
         fold: of the official ten-fold cross-validation, 0 to 9: test is this fold, validation the next, train the rest.
 
     Raises:
         InputError: `root` is not the dataset, or holds no video of it; no such view or fold.
     """
+    view = None if view == "both" else view
     number = _checked(view, fold)
     folder, files = _find(echonet.existing(root, SOURCE), view)
     parts, notes = [], []

@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from echolung.datasets.bullet import Bullet, bullet_share
 
-VIEWS = ("A4C", "PSAX")
-"""Apical four-chamber; parasternal short axis."""
+VIEWS = ("A4C", "PSAX", "A2C")
+"""Apical four-chamber; parasternal short axis; apical two-chamber, which is the four-chamber view's left half."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def filling(patient: Patient, phase: Float[np.ndarray, " t"]) -> tuple[np.ndarra
     """
     phase = phase % 1
     beat = 60 / patient.heart_rate
-    ejected = 0.33 * math.sqrt(beat) / beat  # ejection lasts about 0.33 s at 60 beats a minute
+    ejected = ejection_time(patient) / beat
     opens, fast, kick = ejected + 0.07 / beat, 0.42 * (1 - ejected), 0.12 / beat
     fast = min(fast, 0.22 / beat)
     early = _smooth((phase - opens) / fast)
@@ -104,6 +104,11 @@ def filling(patient: Patient, phase: Float[np.ndarray, " t"]) -> tuple[np.ndarra
     pulse = np.maximum(pulse, 0.75 * np.sin(math.pi * np.clip((phase - (1 - kick)) / kick, 0, 1)))
     idle = 0.35 * ((phase > opens + 0.5 * fast) & (phase < 1 - 0.5 * kick))
     return full, np.maximum(pulse, idle)
+
+
+def ejection_time(patient: Patient) -> float:
+    """Return how long the left ventricle takes from fullest to emptiest, s: 0.33 at 60 beats a minute."""
+    return 0.33 * math.sqrt(60 / patient.heart_rate)
 
 
 class Band(NamedTuple):
@@ -154,7 +159,7 @@ def _ventricle(patient: Patient, full: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def picture_depth(patient: Patient, view: str) -> float:
     """Return the depth of the picture, cm."""
     length, radius = end_diastole(patient)
-    whole = 2.6 + length + patient.atrium if view == "A4C" else 3.6 + 2 * (radius + 1.6 * patient.wall) + 1.5
+    whole = 3.6 + 2 * (radius + 1.6 * patient.wall) + 1.5 if view == "PSAX" else 2.6 + length + patient.atrium
     return patient.depth * whole
 
 
@@ -163,7 +168,7 @@ def anatomy(patient: Patient, scene: Scene, time: Float[np.ndarray, " t"]) -> An
     full, opening = filling(patient, scene.phase + time * patient.heart_rate / 60)
     breath = 2 * math.pi * (0.25 * time + scene.phase)
     drift = scene.sway * np.stack([np.sin(breath), 0.7 * np.cos(0.83 * breath)], axis=1)
-    build = _four_chambers if scene.view == "A4C" else _short_axis
+    build = {"A4C": _four_chambers, "PSAX": _short_axis, "A2C": _two_chambers}[scene.view]
     return build(patient, scene, full, opening, drift)
 
 
@@ -205,6 +210,12 @@ def _four_chambers(patient: Patient, scene: Scene, full: np.ndarray, opening: np
     ]
     bodies = [left.grown(wall), ventricle.grown(0.35), atrium.grown(0.22), other.grown(0.22)]
     return Anatomy(left, [left, ventricle, atrium, other], bodies, bands)
+
+
+def _two_chambers(patient: Patient, scene: Scene, full: np.ndarray, opening: np.ndarray, drift: np.ndarray) -> Anatomy:
+    whole = _four_chambers(patient, scene, full, opening, drift)
+    (left, _, atrium, _), (wall, _, around, _), bands = whole.cavities, whole.bodies, whole.bands
+    return Anatomy(left, [left, atrium], [wall, around], [*bands[:3], bands[4], *bands[6:8]])
 
 
 def _short_axis(patient: Patient, scene: Scene, full: np.ndarray, opening: np.ndarray, drift: np.ndarray) -> Anatomy:

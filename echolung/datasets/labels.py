@@ -18,6 +18,8 @@ DESCRIBE = ("video_id", "path", "patient", "source", "split")
 KINDS = ("classification", "regression", "ordinal", "ignore")
 BLANK = frozenset({"", "na", "n/a", "nan", "null"})
 """Cells (in any case) that mean "no label"."""
+EJECTION_FRACTION = ("ef", "lvef")
+"""Names (in any case) of a column that holds percent."""
 
 
 def add_labels(manifest: Manifest, path: Path, kinds: dict[str, str] | None = None) -> Manifest:
@@ -155,6 +157,8 @@ def label_column(
     given = cells[~blank]
     numbers = pd.to_numeric(given, errors="coerce")
     notes: list[str] = []
+    if name.lower() in EJECTION_FRACTION and kind in (None, "regression"):
+        _check_ejection_fraction(given, numbers, root)
     if kind is None:
         kind, notes = _guess_kind(given, numbers)
     if kind == "ignore":
@@ -181,6 +185,16 @@ def label_column(
         return numbers.reindex(cells.index).astype(float), Task("regression", name), notes
     steps = Task("classification", name, tuple(sorted(names.unique(), key=float)), ordinal=True)
     return names.reindex(cells.index).fillna(""), steps, notes
+
+
+def _check_ejection_fraction(given: pd.Series, numbers: pd.Series, root: Path) -> None:
+    """Raise InputError where a cell of a column with ejection fractions is no percentage."""
+    if wrong := [f"{given[line]!r} (line {line})" for line in given.index[~numbers.between(0, 100)]]:
+        raise InputError(
+            f"The label {given.name} of {root} must be an ejection fraction from 0 to 100 (percent), and holds "
+            f"{listed(wrong, 5)}. Correct it; if it is something else, rename the column or say --kind {given.name}=KIND "
+            f"(KIND: {', '.join(KINDS)})."
+        )
 
 
 def _guess_kind(given: pd.Series, numbers: pd.Series) -> tuple[str, list[str]]:

@@ -13,6 +13,9 @@ from echolung.text import suggest
 REQUIRED = ("video_id", "path", "patient", "source")
 """Columns of every manifest. `patient` and `source` are "" where unknown."""
 
+SPAN = ("first_frame", "last_frame")
+"""Columns, where a manifest has them, that say which frames of its file a video is."""
+
 
 @dataclass(frozen=True)
 class Task:
@@ -84,6 +87,41 @@ class Manifest:
     def file(self, row: int) -> Path:
         """Return the absolute path of the video in row `row`."""
         return self.root / str(self.videos["path"].iloc[row])
+
+    def span(self, row: int) -> tuple[int, int] | None:
+        """Return (first, last) frame of the file that are the video in row `row`, see `spans`; None: all of them."""
+        return spans(self.videos.iloc[[row]])[0]
+
+
+def spans(videos: pd.DataFrame) -> list[tuple[int, int] | None]:
+    """Return which frames of its file each video of a table is, from the columns first_frame and last_frame.
+
+    Frames count from 0, and the last belongs to the video; where it is before the first, the video is read backwards.
+    None (NaN in both columns, or no such columns): all frames.
+
+    Raises:
+        InputError: there is only one of the two, or a value that is no frame number.
+    """
+    if not (columns := [name for name in SPAN if name in videos.columns]):
+        return [None] * len(videos)
+    if len(columns) == 1:
+        raise InputError(f"The table has a column {columns[0]} alone; {' and '.join(SPAN)} go together.")
+    table = zip(videos["video_id"], *(videos[name].tolist() for name in SPAN), strict=True)
+    return [_span(str(video), first, last) for video, first, last in table]
+
+
+def _span(video: str, first: Any, last: Any) -> tuple[int, int] | None:
+    if all(pd.isna(value) or value == "" for value in (first, last)):
+        return None
+    try:
+        if all(float(value) >= 0 and float(value).is_integer() for value in (first, last)):
+            return int(float(first)), int(float(last))
+    except (TypeError, ValueError):
+        pass
+    raise InputError(
+        f"first_frame and last_frame of {video} are {first!r} and {last!r}; they must be two frame numbers from 0 on, or both "
+        "empty for the whole file."
+    )
 
 
 def find_task(tasks: Mapping[str, Task], name: str | None, where: str) -> tuple[str, Task]:

@@ -37,7 +37,7 @@ def write_files(
     root: Path,
     videos: int,
     write_one: Callable[[int], Row],
-    tables: Callable[[Sequence[Row]], Mapping[str, pd.DataFrame]],
+    tables: Callable[[Sequence[Row]], Mapping[str, pd.DataFrame | bytes]],
     names: Sequence[str],
     progress: Callable[[int], None] | None,
 ) -> None:
@@ -47,9 +47,9 @@ def write_files(
         root: folder, made where it is not there.
         videos: how many.
         write_one: number -> its row, having written its file.
-        tables: rows -> table of each of `names`.
-        names: of the tables that there may be, relative to `root`. Older ones are removed first: they must not vouch for
-            new videos.
+        tables: rows -> content of each of `names`; a table is written as CSV.
+        names: of the tables that there may be, relative to `root`. Older ones, and those of phantoms that were here, are
+            removed first: they must not vouch for new videos.
         progress: called with 1 after each video.
 
     Raises:
@@ -60,22 +60,28 @@ def write_files(
     try:
         root.mkdir(parents=True, exist_ok=True)
         _check_folder(root, names)
+        older = _told(root) if (root / MARKER).is_file() else {}
         _mark(root, dict.fromkeys(names, b""))  # no table that comes between is ours
-        for name in reversed(names):
+        for name in reversed([*dict.fromkeys([*older, *names])]):
             (root / name).unlink(missing_ok=True)
         for number in range(videos):
             rows.append(write_one(number))
             if progress:
                 progress(1)
-        made = {name: table.to_csv(index=False, lineterminator="\n").encode() for name, table in tables(rows).items()}
+        made = {name: _content(table) for name, table in tables(rows).items()}
         _mark(root, made)
         for name in sorted(made, key=list(names).index):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             _replace(root / name, made[name])
     except OSError as error:
         raise RunError(
             f"Cannot write phantoms to {root} ({len(rows)} of {videos} videos done): {error.strerror or error}. "
             "Free some room or name another folder, then run again."
         ) from error
+
+
+def _content(table: pd.DataFrame | bytes) -> bytes:
+    return table if isinstance(table, bytes) else table.to_csv(index=False, lineterminator="\n").encode()
 
 
 # ---- whose folder ------------------------------------------------------------------------------------------------------

@@ -216,16 +216,20 @@ def test_missing_extra_and_duplicate_rows_of_dynamic(dynamic: Path) -> None:
     assert list(check_videos(few, workers=1).unreadable) == [names[2]]
 
 
-def test_ejection_fractions_that_are_no_numbers(dynamic: Path) -> None:
+def test_ejection_fractions_that_are_no_percentage(dynamic: Path) -> None:
     rows = table(dynamic)
-    rows.loc[:5, "EF"] = ["", "nan", "n/a", "155", "55 %", " 61.5"]
+    rows.loc[:4, "EF"] = ["", "nan", "n/a", "55 %", " 61.5"]
     rows.loc[6, "Split"] = "holdout"
     save(dynamic, rows)
     manifest = load_manifest("echonet-dynamic", dynamic)
-    assert manifest.videos["ef"][:6].round(1).fillna(-1).tolist() == [-1, -1, -1, -1, 55, 61.5]
-    assert manifest.videos["ef_reduced"][:5].tolist() == ["", "", "", "", "EF >= 50"]
-    assert "'155'" in note(manifest, "4 videos without a readable EF")
+    assert manifest.videos["ef"][:5].round(1).fillna(-1).tolist() == [-1, -1, -1, 55, 61.5]
+    assert manifest.videos["ef_reduced"][:4].tolist() == ["", "", "", "EF >= 50"]
+    assert rows["FileName"][2] in note(manifest, "3 videos without an EF")
     assert rows["FileName"][6] in note(manifest, "whose Split is not TRAIN")
+    for cell in ("155", "-2", "low", "inf"):
+        save(dynamic, rows.assign(EF=[*rows["EF"][:5], cell, *rows["EF"][6:]]))
+        with pytest.raises(InputError, match=rf"{rows['FileName'][5]} in .*FileList\.csv is '{cell}'.*from 0 to 100"):
+            load_manifest("echonet-dynamic", dynamic)
     rows["EF"] = "0.55"
     save(dynamic, rows)
     with pytest.raises(InputError, match=r"at most 0\.55; they must be percent"):

@@ -18,10 +18,14 @@ def test_phantoms_from_the_command_line(tmp_path: Path, echolung_home: Path) -> 
     from echolung.cli.data import app
 
     runner, small = CliRunner(), ["--videos", "2", "--frames", "4", "--size", "32"]
-    for layout in ("phantom-lung", "phantom-heart", "echonet-dynamic", "echonet-pediatric"):
+    for layout in ("phantom-lung", "phantom-heart", "echonet-dynamic", "echonet-pediatric", "camus", "hmc-qu"):
         done = runner.invoke(app, ["phantom", "--layout", layout, *small])
         assert done.exit_code == 0, done.output
-        assert len(load_manifest(layout).videos) == 2, "at home, where the dataset is looked for"
+        both = {"view": "both"} if layout in ("camus", "hmc-qu") else {}
+        assert len(load_manifest(layout, **both).videos) == 2, "at home, where the dataset is looked for"
+    done = runner.invoke(app, ["phantom", "--layout", "lvad", *small])
+    assert done.exit_code == 0, done.output
+    assert len(load_manifest("table", echolung_home / "data" / "lvad" / "labels.csv").videos) == 2
     runner.invoke(app, ["phantom", str(tmp_path / "x"), "--layout", "echonet-dynamic", *small])
     assert len(load_manifest("echonet-dynamic", tmp_path / "x").videos) == 2
     wrong = runner.invoke(app, ["phantom", "--layout", "echonet-dynamik"])
@@ -33,7 +37,9 @@ def test_phantoms_from_the_command_line(tmp_path: Path, echolung_home: Path) -> 
 SMALL = {"videos": 2, "frames": 4, "size": 32}
 
 
-@pytest.mark.parametrize("layout", ["echonet-dynamic", "echonet-pediatric", "phantom-heart", "phantom-lung"])
+@pytest.mark.parametrize(
+    "layout", ["echonet-dynamic", "echonet-pediatric", "phantom-heart", "phantom-lung", "camus", "hmc-qu", "lvad"]
+)
 def test_phantoms_never_replace_a_real_dataset(layout: str, tmp_path: Path, echolung_home: Path) -> None:
     from typer.testing import CliRunner
 
