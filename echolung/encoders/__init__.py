@@ -1,4 +1,4 @@
-"""Frames to tokens: the V-JEPA 2 video transformer, any timm image model, or a class of your own.
+"""Frames to tokens: the V-JEPA 2 video transformer, UniFormer, 3-D ResNets, any timm image model, or a class of your own.
 
 Importing this package does not import torch; using anything of it but `identify` does.
 """
@@ -9,7 +9,7 @@ from echolung.encoders.identity import EncoderIdentity, default_encoder, identif
 
 if TYPE_CHECKING:
     from echolung.encoders.checkpoints import save_encoder
-    from echolung.encoders.encoder import Encoder, EncoderSpec, load_encoder
+    from echolung.encoders.encoder import Encoder, EncoderSpec, load_encoder, load_model
     from echolung.encoders.preprocess import normalise
 
 __all__ = [
@@ -19,11 +19,12 @@ __all__ = [
     "default_encoder",
     "identify",
     "load_encoder",
+    "load_model",
     "normalise",
     "save_encoder",
 ]
 
-_LAZY = {"Encoder": "encoder", "EncoderSpec": "encoder", "load_encoder": "encoder"}
+_LAZY = {"Encoder": "encoder", "EncoderSpec": "encoder", "load_encoder": "encoder", "load_model": "encoder"}
 _LAZY |= {"normalise": "preprocess", "save_encoder": "checkpoints"}
 
 

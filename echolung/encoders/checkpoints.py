@@ -19,8 +19,10 @@ from torch import Tensor, nn
 
 from echolung.encoders.hugging_face import ENCODER, PREDICTOR, to_meta
 from echolung.encoders.identity import BRANCHES, weight_files
+from echolung.encoders.networks import FAMILIES, NetworkConfig, shape_of
 from echolung.encoders.sizes import HEADS, ViTConfig
 from echolung.encoders.tensors import is_tensors, load_strictly, read_json, read_tensors
+from echolung.encoders.video_checkpoints import recognise
 from echolung.encoders.vit import VisionTransformer
 from echolung.errors import InputError, RunError
 
@@ -140,21 +142,23 @@ def read_predictor(path: Path) -> FoundPredictor | None:
 
 
 def save_encoder(path: Path, encoder: nn.Module) -> None:
-    """Write a video transformer (or the Encoder around one) as `.safetensors`, its shape in the metadata, atomically.
+    """Write a model of echolung (or the Encoder around one) as `.safetensors`, its shape in the metadata, atomically.
 
     Raises:
-        InputError: not a video transformer, or a path that does not end in .safetensors.
+        InputError: a model of the user's own, or a path that does not end in .safetensors.
         RunError: the file cannot be written.
     """
-    model = getattr(encoder, "model", encoder)
-    if not isinstance(model, VisionTransformer):
+    model: Any = getattr(encoder, "model", encoder)
+    described = _description(getattr(model, "config", None))
+    if described is None:
         raise InputError(
-            f"Only the V-JEPA 2 video transformer can be saved as a checkpoint, not {type(model).__name__}."
+            f"Only echolung's own networks can be saved as a checkpoint, whose shape it knows; {type(model).__name__} is "
+            "none of them."
         )
     if path.suffix != ".safetensors":
         raise InputError(f"An encoder is saved as safetensors; let the name {path.name!r} end in .safetensors.")
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    content = save(tensors, {"echolung": json.dumps({"config": asdict(model.config)})})
+    content = save(tensors, {"echolung": json.dumps(described)})
     # Not by mkstemp, whose files only their owner may read.
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
@@ -169,12 +173,22 @@ def save_encoder(path: Path, encoder: nn.Module) -> None:
         raise RunError(f"Cannot write the checkpoint {path}: {error.strerror}.") from error
 
 
+def _description(config: ViTConfig | NetworkConfig | None) -> dict[str, Any] | None:
+    """Return what a file says of the network in it. The video transformer, which was first, names no architecture."""
+    if isinstance(config, ViTConfig):
+        return {"config": asdict(config)}
+    families = (name for name, kind in FAMILIES.items() if isinstance(config, kind))
+    return next(({"architecture": name, "config": shape_of(config)} for name in families), None)  # type: ignore[arg-type]
+
+
 def _read_file(path: Path, branch: str) -> _Found:
     content, metadata = read_tensors(path)
     if "echolung" in metadata:
         return _Found(content, "echolung checkpoint", sizes=_own_sizes(metadata["echolung"], path))
     if any(is_tensors(content.get(name)) for name in BRANCHES):
         return _from_training(content, branch, path)
+    if known := recognise(content):
+        raise InputError(f"{path} holds a {known}, not the V-JEPA 2 video transformer: write {known}@{path}.")
     if not is_tensors(content):
         names = ", ".join(map(repr, list(content)[:5])) or "nothing"
         raise InputError(
@@ -189,7 +203,10 @@ def _read_file(path: Path, branch: str) -> _Found:
 
 def _own_sizes(text: str, path: Path) -> dict[str, int]:
     try:
-        return asdict(ViTConfig(**json.loads(text)["config"]))
+        described = json.loads(text)
+        if "architecture" in described:
+            raise InputError(f"{path} holds a {described['architecture']}, not the V-JEPA 2 video transformer.")
+        return asdict(ViTConfig(**described["config"]))
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
             f"The metadata of {path} describes an encoder that this version of echolung does not know ({text[:200]}). "

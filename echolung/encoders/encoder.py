@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from echolung.encoders.identity import EncoderIdentity, identify
+from echolung.encoders.make import make
+from echolung.encoders.networks import NETWORKS
 from echolung.encoders.sizes import VITS
 from echolung.errors import InputError
 
@@ -84,6 +86,16 @@ def load_encoder(spec: str | Path | EncoderIdentity, device: str | torch.device 
     return Encoder(model, identity, loaded).to(device)
 
 
+def load_model(spec: str | Path | EncoderIdentity) -> tuple[nn.Module, str]:
+    """Return the network itself, float32 on the CPU and ready to be trained, and one sentence on what was read.
+
+    Raises:
+        InputError: nothing has that name, or its weights cannot be read or do not fit.
+    """
+    model, loaded = _build(spec if isinstance(spec, EncoderIdentity) else identify(spec))
+    return model.train(), loaded
+
+
 def _build(identity: EncoderIdentity) -> tuple[nn.Module, str]:
     architecture = identity.config.get("architecture", "")
     if architecture.startswith("timm:"):
@@ -95,15 +107,20 @@ def _build(identity: EncoderIdentity) -> tuple[nn.Module, str]:
             return TimmFrames(name, seed), f"Drew random weights for timm's {name} (seed {seed})."
         return load_timm(name, identity.path)
     if identity.kind == "random":
-        from echolung.encoders.vit import VisionTransformer
-
+        config = VITS.get(architecture) or NETWORKS[architecture]
         seed = identity.config["seed"]
-        return VisionTransformer(VITS[architecture], seed), f"Drew random weights for {architecture} (seed {seed})."
+        return make(config, seed), f"Drew random weights for {architecture} (seed {seed})."
     if identity.kind == "python":
         return _own_class(identity.config["class"])
+    assert identity.path is not None  # every checkpoint has one
+    if architecture != "vjepa2":
+        from echolung.encoders.video_checkpoints import load_network, load_own
+
+        if "shape" in identity.config:
+            return load_own(identity.path)
+        return load_network(architecture, identity.path, identity.config.get("statistics"))
     from echolung.encoders.checkpoints import load_vit
 
-    assert identity.path is not None  # every checkpoint has one
     model, report = load_vit(
         identity.path, **{key: identity.config[key] for key in ("branch",) if key in identity.config}
     )

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from echolung import settings
 from echolung.encoders.digests import digest_file, digest_files, digest_of
+from echolung.encoders.headers import own_description
+from echolung.encoders.networks import NETWORK_INIT_VERSION, NETWORKS, STATISTICS, VIDEO_RESNETS, shape_of
 from echolung.encoders.sizes import INIT_VERSION, VITS
 from echolung.errors import InputError
 from echolung.text import suggest
@@ -28,9 +30,19 @@ PUBLISHED = {
     "vjepa2-vitg-384": ("vitg-384.pt", "vjepa2-vitg-fpc64-384"),
 }
 
+# What a published file of a video network is called -> where it is published.
+VIDEO_WEIGHTS = {
+    "uniformer_small_k400_16x8.pth": "https://huggingface.co/Sense-X/uniformer_video",
+    "r2plus1d_18_32_2_pretrained.pt": "https://github.com/echonet/dynamic/releases",
+    "r3d_18-b3b3357e.pth": "https://download.pytorch.org/models/",
+    "mc3_18-a90a0ba3.pth": "https://download.pytorch.org/models/",
+    "r2plus1d_18-91a641e6.pth": "https://download.pytorch.org/models/",
+}
+
 FORMS = (
     "random:vit_small[@seed], the path of a checkpoint, a name in ECHOLUNG_HOME/checkpoints, "
-    f"{', '.join(PUBLISHED)}, timm:NAME@CHECKPOINT, random:timm:NAME[@seed] or python:module:Class"
+    f"{', '.join(PUBLISHED)}, NAME@CHECKPOINT or random:NAME[@seed] for the video networks {', '.join(NETWORKS)}, "
+    "timm:NAME@CHECKPOINT, random:timm:NAME[@seed] or python:module:Class"
 )
 
 
@@ -59,7 +71,9 @@ def identify(spec: str | Path) -> EncoderIdentity:
     Args:
         spec: `random:vit_small[@seed]`; the path of a checkpoint file or Hugging Face folder, `#encoder` appended to
             take that branch of a Meta checkpoint; a name in `ECHOLUNG_HOME/checkpoints`; `vjepa2-vitl`, `-vith`,
-            `-vitg`; `timm:NAME@CHECKPOINT`; `random:timm:NAME[@seed]`; `python:module:Class`.
+            `-vitg`; `uniformer_small@CHECKPOINT` or any other of `NETWORKS`, `#imagenet` or other statistics appended
+            where frames are to be normalised otherwise than the weights want it; `timm:NAME@CHECKPOINT`;
+            `random:timm:NAME[@seed]`; `python:module:Class`.
 
     Raises:
         InputError: nothing known has that name, or its file is not there.
@@ -73,6 +87,9 @@ def identify(spec: str | Path) -> EncoderIdentity:
         return _timm(rest)
     if kind == "python":
         return _python(rest)
+    network, at, place = spec.partition("@")
+    if at and network in NETWORKS:
+        return _network(network, place)
     name, _, branch = spec.rpartition("#")
     return _checkpoint(_find(name), branch) if branch in BRANCHES else _checkpoint(_find(spec))
 
@@ -101,12 +118,49 @@ def _random(rest: str) -> EncoderIdentity:
         config |= {"timm": importlib.metadata.version("timm")}
     elif architecture in VITS:
         config |= {"shape": asdict(VITS[architecture]), "init": INIT_VERSION, "reader": READER_VERSION}
+    elif architecture in NETWORKS:
+        shape = shape_of(NETWORKS[architecture])
+        config |= {"shape": shape, "init": NETWORK_INIT_VERSION, "reader": READER_VERSION, **_versions(shape)}
+        if architecture in VIDEO_RESNETS:
+            config |= {"torchvision": importlib.metadata.version("torchvision")}
     else:
+        known = [*VITS, *NETWORKS]
         raise InputError(
-            f"There is no architecture {architecture!r} to draw at random. Known: {', '.join(VITS)} and "
-            f"timm:NAME.{suggest(architecture, list(VITS))}"
+            f"There is no architecture {architecture!r} to draw at random. Known: {', '.join(known)} and "
+            f"timm:NAME.{suggest(architecture, known)}"
         )
     return EncoderIdentity(f"random:{architecture}@{config['seed']}", "random", config, digest_of(config), None)
+
+
+def _network(name: str, place: str) -> EncoderIdentity:
+    """`uniformer_small@best.pth`, `uniformer_small@best.pth#imagenet`."""
+    place, _, statistics = place.partition("#") if place.rpartition("#")[2] in STATISTICS else (place, "", "")
+    shape = shape_of(NETWORKS[name])
+    if statistics and "statistics" not in shape:
+        raise InputError(f"{name} takes grey levels as they are: leave out #{statistics}.")
+    if not place:
+        raise InputError(
+            f"{name}@ names no weights, and none are downloaded. Name a checkpoint, {name}@/path/to/weights.pth, or take "
+            f"random weights with random:{name}."
+        )
+    try:
+        path = _existing(_find(place).expanduser())
+    except InputError as error:
+        source = VIDEO_WEIGHTS.get(Path(place).name)
+        raise InputError(f"{error} It is published at {source}." if source else str(error)) from error
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; the weights of {name} are a file.")
+    config = {"architecture": name, "reader": READER_VERSION, **_versions(shape)}
+    config |= {"statistics": statistics} if statistics else {}
+    suffix = f"#{statistics}" if statistics else ""
+    return EncoderIdentity(f"{name}@{path.stem}{suffix}", "checkpoint", config, digest_file(path), path)
+
+
+def _versions(shape: dict[str, Any]) -> dict[str, str]:
+    """Return the versions of the packages that compute a part of the tokens."""
+    return (
+        {"opencv": importlib.metadata.version("opencv-python-headless")} if "flow" in shape.get("streams", ()) else {}
+    )
 
 
 def _timm(rest: str) -> EncoderIdentity:
@@ -150,6 +204,12 @@ def _checkpoint(path: Path, branch: str | None = None) -> EncoderIdentity:
         raise InputError(
             f"{path} holds a single encoder: #{branch} is for training checkpoints of V-JEPA 2, which hold two."
         )
+    described = own_description(path) if path.suffix == ".safetensors" else {}
+    if "architecture" in described:
+        family, shape = described["architecture"], described.get("config", {})
+        config = {"architecture": family, "shape": shape, "reader": READER_VERSION, **_versions(shape)}
+        config |= {"timm": importlib.metadata.version("timm")} if family == "timm" else {}
+        return EncoderIdentity(path.stem, "checkpoint", config, digest_file(path), path)
     if path.is_file():
         branches = {} if path.suffix == ".safetensors" else {"branch": branch or BRANCHES[0]}
         return EncoderIdentity(path.stem, "checkpoint", config | branches, digest_file(path), path)
@@ -199,7 +259,11 @@ def _find(spec: str) -> Path:
         )
     if reads_like_path:
         raise InputError(f"There is no checkpoint at {Path(spec).expanduser().absolute()} (nor in {checkpoints}).")
-    known = [*PUBLISHED, *(path.stem for path in _at_home()), *(f"random:{name}" for name in VITS)]
+    if spec in NETWORKS:
+        raise InputError(
+            f"{spec} is an architecture without weights: write {spec}@CHECKPOINT, or random:{spec} for random weights."
+        )
+    known = [*PUBLISHED, *(path.stem for path in _at_home()), *(f"random:{name}" for name in (*VITS, *NETWORKS))]
     raise InputError(
         f"No encoder is called {spec!r}, and no file or folder either. Known are {FORMS}.{suggest(spec, known)}"
     )

@@ -8,11 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from echolung.errors import InputError
+
+# A score beside the weights is often a NumPy number (EchoNet-Dynamic's r2), which NumPy 1 and 2 name differently. It is data:
+# nothing can be called through it.
+NUMBERS: list[Any] = [
+    *((np.float64(0).__reduce__()[0], f"numpy.{place}.multiarray.scalar") for place in ("core", "_core")),
+    *(np.dtype, np.dtypes.Float64DType, np.dtypes.Float32DType, np.dtypes.Int64DType),
+]
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
@@ -44,7 +52,10 @@ def _read_pickle(path: Path) -> dict[str, Any]:
             f"{path.stat().st_size:,} bytes. Fetch or copy it again."
         )
     try:
-        with warnings.catch_warnings():  # about pickle protocols: the error below says what matters
+        with (
+            torch.serialization.safe_globals(NUMBERS),
+            warnings.catch_warnings(),
+        ):  # about pickle protocols: the error below says what matters
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
     except Exception as error:  # a foreign or broken pickle raises whatever its first wrong byte leads to

@@ -13,7 +13,9 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from echolung.encoders.networks import TimmConfig
 from echolung.encoders.preprocess import MEAN, STD
+from echolung.encoders.stages import Stage
 from echolung.encoders.tensors import is_tensors, load_strictly, read_tensors
 from echolung.errors import InputError
 from echolung.text import suggest
@@ -36,6 +38,7 @@ class TimmFrames(nn.Module):
 
     def __init__(self, name: str, seed: int = 0):
         super().__init__()
+        self.config = TimmConfig(name)
         self.image_model = _create(name, seed)
         self.image_model.reset_classifier(0)
         # Frames arrive normalised with ImageNet's statistics; the model may have been trained with others.
@@ -58,6 +61,10 @@ class TimmFrames(nn.Module):
         """Encode the frames of clips normalised with ImageNet's statistics; tokens t-major, then row, then column."""
         images = rearrange(frames, "b c t h w -> (b t) c h w") * self.scale + self.shift
         return rearrange(self._feature_map(images), "(b t) h w d -> b (t h w) d", b=len(frames))
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the one stage that timm's models have in common."""
+        return (Stage("image model", (self.image_model,), self.forward),)
 
     def _feature_map(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n y x d"]:
         try:

@@ -6,7 +6,7 @@ Parameters carry the names used there, so its checkpoints load as they are.
 
 import math
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from echolung.encoders.sizes import VITS, ViTConfig
+from echolung.encoders.stages import Stage, Tokens
 from echolung.errors import InputError
 
 __all__ = ["VITS", "ViTConfig", "VisionTransformer", "initialise", "rope_tables", "through"]
@@ -193,6 +194,29 @@ class VisionTransformer(nn.Module):
         if ids is not None:
             rope = rope[0][ids], rope[1][ids]
         return self.norm(through(self.blocks, x, rope, self.checkpointing))
+
+    def stages(self) -> tuple[Stage, ...]:
+        """Return the patch embedding and the blocks, the last with the norm; between them `Tokens`."""
+
+        def embed(frames: Tensor) -> Tokens:
+            return Tokens(self.patch_embed(frames, None), self.grid(*frames.shape[2:]))
+
+        def block(number: int, x: Tokens) -> Any:
+            rope = rope_tables(x.grid, self.dim // self.config.heads, x.values.device, x.values.dtype)
+            values = through([self.blocks[number]], x.values, rope, self.checkpointing)
+            return self.norm(values) if number == len(self.blocks) - 1 else Tokens(values, x.grid)
+
+        def modules(number: int) -> tuple[nn.Module, ...]:
+            own = (self.blocks[number],)
+            return (*own, self.norm) if number == len(self.blocks) - 1 else own
+
+        return (
+            Stage("embed", (self.patch_embed,), embed),
+            *(
+                Stage(f"block {number + 1}", modules(number), partial(block, number))
+                for number in range(len(self.blocks))
+            ),
+        )
 
 
 @torch.no_grad()

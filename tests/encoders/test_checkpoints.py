@@ -86,7 +86,7 @@ def test_own_format_round_trip(tmp_path):
 
 
 def test_saving_what_or_where_it_cannot(model, tmp_path):
-    with pytest.raises(InputError, match=r"Only the V-JEPA 2 video transformer.*not Linear"):
+    with pytest.raises(InputError, match=r"Only echolung's own networks.*Linear is none of them"):
         save_encoder(tmp_path / "x.safetensors", torch.nn.Linear(2, 2))
     with pytest.raises(InputError, match=r"'x\.pt' end in \.safetensors"):
         save_encoder(tmp_path / "x.pt", model)
