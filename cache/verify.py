@@ -163,7 +163,7 @@ class _Check:
         self._damaged("complete", np.flatnonzero(complete & (error != "")), "complete, and yet marked as unreadable")
         absent = {
             "pooled": lambda v: ~np.isfinite(v).all(axis=1),
-            "frames": lambda v: (v < 0).any(axis=1),
+            "frames": lambda v: (v < 0).all(axis=1),  # some of a clip's may be padding
             "video": lambda v: np.isnan(v[:, :3]).any(axis=1),
             "source_digest": lambda v: v == "",
             "source_size": lambda v: v < 0,

@@ -36,6 +36,7 @@ def audit(
     transducer: options.Transducer = None,
     view: options.View = None,
     fold: options.Fold = None,
+    cycle: options.Cycle = None,
     kind: options.Kind = None,
     drop_unlabelled: options.DropUnlabelled = False,
     decoder: options.Decoder = "auto",
@@ -49,7 +50,7 @@ def audit(
     from echolung.evaluation.checks.data import audit as run_checks
 
     check_codes(mute or [])
-    manifest, _ = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled, view, fold)
+    manifest, _ = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled, view, fold, cycle)
     name, _ = manifest.task(task)
     with steps(f"reading {manifest.name}", "videos", len(manifest.videos)) as bar:
         found = check_videos(

@@ -1,6 +1,8 @@
 """`echolung extract`: dataset × encoder -> token store."""
 
 import os
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +13,8 @@ from echolung.errors import InputError
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
+    from echolung.clips import ClipPlan
+    from echolung.datasets import Manifest
     from echolung.extraction import ExtractionPlan
 
 
@@ -24,7 +28,9 @@ def extract(
         str | None,
         typer.Option(help="random:vit_small, a checkpoint, vjepa2-vitl, timm:NAME@FILE, python:module:Class, …"),
     ] = None,
-    segments: Annotated[int, typer.Option(help="Windows a video, evenly spaced.", rich_help_panel=WINDOWS)] = 2,
+    segments: Annotated[
+        int | None, typer.Option(help="Windows a video, evenly spaced; default 2.", rich_help_panel=WINDOWS)
+    ] = None,
     frames: Annotated[int, typer.Option(help="Frames a window.", rich_help_panel=WINDOWS)] = 16,
     stride: Annotated[int, typer.Option(help="A window takes every n-th source frame.", rich_help_panel=WINDOWS)] = 1,
     fps: Annotated[
@@ -35,6 +41,27 @@ def extract(
     views: Annotated[
         int, typer.Option(help="Random views beside the fixed one, for training.", rich_help_panel=WINDOWS)
     ] = 0,
+    square: Annotated[
+        str, typer.Option(help="centre: its central 7/8; whole: all of it, as CoReEcho.", rich_help_panel=WINDOWS)
+    ] = "centre",
+    pad: Annotated[
+        str, typer.Option(help="Past the video's end: repeat, loop, black, grey.", rich_help_panel=WINDOWS)
+    ] = "repeat",
+    window: Annotated[
+        str, typer.Option(help="first: one window, from the first frame on.", rich_help_panel=WINDOWS)
+    ] = "even",
+    starts: Annotated[
+        Path | None,
+        typer.Option(help="Stored clip starts: .csv, .json, or CoReEcho's .pkl.", rich_help_panel=WINDOWS),
+    ] = None,
+    write_starts: Annotated[
+        Path | None,
+        typer.Option(help="Write where the clips begin, a .csv for --starts.", rich_help_panel=WINDOWS),
+    ] = None,
+    motion_mask: Annotated[
+        str | None,
+        typer.Option(help="Black out what does not move: adaptive, quantile, published.", rich_help_panel=WINDOWS),
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option(help="Folder or URL (s3://…); default in ECHOLUNG_HOME/stores.", rich_help_panel=STORAGE),
@@ -74,6 +101,7 @@ def extract(
     transducer: options.Transducer = None,
     view: options.View = None,
     fold: options.Fold = None,
+    cycle: options.Cycle = None,
     kind: options.Kind = None,
     drop_unlabelled: options.DropUnlabelled = False,
     decoder: options.Decoder = "auto",
@@ -82,13 +110,15 @@ def extract(
     as_json: options.Json = False,
 ) -> None:
     """Encode every clip of a dataset once, into a token store. Run again, it does only what is missing."""
-    from echolung.clips.plan import ClipPlan
+    from echolung.clips.motion_mask import MotionMask
+    from echolung.clips.starts import write_starts as write
     from echolung.encoders.identity import default_encoder, identify
     from echolung.extraction import choose_device, choose_part, make_plan
     from echolung.extraction.sources import finished_store
+    from echolung.extraction.windows import describe_padding, stored_starts
 
     share = choose_part(part, os.environ)
-    manifest, key_options = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled, view, fold)
+    manifest, key_options = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled, view, fold, cycle)
     for note in manifest.notes:
         say(f"note: {note}")
     if encoder is None:
@@ -99,7 +129,9 @@ def extract(
                 "baseline or a try: --encoder random:vit_small."
             )
         say(f"Encoder: {encoder} (the newest checkpoint)")
-    clips = ClipPlan(segments, frames, stride, fps, size, views)
+    mask = MotionMask.of(motion_mask) if motion_mask else None
+    windows = {"frames": frames, "stride": stride, "fps": fps, "size": size, "views": views, "mask": mask}
+    clips, manifest = plan_clips(manifest, starts, segments, **windows, crop=square, pad=pad, window=window)
     plan = make_plan(
         manifest,
         identify(encoder),
@@ -127,7 +159,41 @@ def extract(
             retry=retry,
             time_limit=time_limit,
         )
+    if done.finished:
+        if (padding := describe_padding(done, clips)) is not None:
+            say(f"note: {padding}")
+        if write_starts is not None:
+            write(write_starts, stored_starts(done))
+            say(f"Clip starts: {write_starts}")
     show_store(done, as_json)
+
+
+def plan_clips(
+    manifest: "Manifest", starts: Path | None, segments: int | None, **windows: Any
+) -> "tuple[ClipPlan, Manifest]":
+    """Return the plan of the clips, and the manifest with the clip starts that a file holds; `windows` goes to `ClipPlan`."""
+    from echolung.clips.plan import ClipPlan
+    from echolung.clips.starts import COLUMN, read_starts, starts_column
+
+    if starts is None:
+        return ClipPlan(segments=ClipPlan.segments if segments is None else segments, **windows), manifest
+    found = read_starts(starts)
+    if segments not in (None, found.segments):
+        raise InputError(
+            f"--segments is {segments}, and {starts.name} has {found.segments} clip starts a video. Leave --segments out."
+        )
+    if windows["window"] != "even":
+        raise InputError(
+            f"--starts and --window {windows['window']} both say where clips begin. Leave one of them out."
+        )
+    column = starts_column(found, manifest.videos)
+    if without := column.count(""):
+        say(
+            f"note: {without:,} of {len(column):,} videos have no clip start in {starts.name}; their {found.segments} clips "
+            "are evenly spaced."
+        )
+    plan = ClipPlan(segments=found.segments, starts=found.digest, **windows)
+    return plan, replace(manifest, videos=manifest.videos.assign(**{COLUMN: column}))
 
 
 def run_extraction(plan: "ExtractionPlan", **how: Any) -> "TokenStore":

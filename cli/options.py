@@ -20,10 +20,23 @@ Data = Annotated[
 ]
 OF_DATASET = "Of some datasets"
 Transducer = Annotated[str | None, typer.Option(help="pocus: convex (default) or linear.", rich_help_panel=OF_DATASET)]
-View = Annotated[str | None, typer.Option(help="echonet-pediatric: A4C, PSAX or both.", rich_help_panel=OF_DATASET)]
+View = Annotated[
+    str | None,
+    typer.Option(
+        help="echonet-pediatric: A4C, PSAX or both (default); camus, hmc-qu: A4C (default), A2C or both.",
+        rich_help_panel=OF_DATASET,
+    ),
+]
 Fold = Annotated[
     int | None,
-    typer.Option(help="echonet-pediatric: the fold that is the test part; default 0.", rich_help_panel=OF_DATASET),
+    typer.Option(
+        help="The fold that is the test part: echonet-pediatric (default 0), camus (default: its split files).",
+        rich_help_panel=OF_DATASET,
+    ),
+]
+Cycle = Annotated[
+    str | None,
+    typer.Option(help="hmc-qu: whole videos (default) or the one marked heartbeat.", rich_help_panel=OF_DATASET),
 ]
 Kind = Annotated[
     list[str] | None,
@@ -72,13 +85,14 @@ def open_dataset(
     drop_unlabelled: bool,
     view: str | None = None,
     fold: int | None = None,
+    cycle: str | None = None,
 ) -> "tuple[Manifest, dict[str, Any]]":
     """Return the manifest and the options that belong to a store's key; a CSV's path stands for `table`."""
     from echolung.datasets import load_manifest
 
     if name.lower().endswith(".csv"):
         name, data = "table", Path(name)
-    given = {"transducer": transducer, "view": view, "fold": fold}
+    given = {"transducer": transducer, "view": view, "fold": fold, "cycle": cycle}
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     labels: dict[str, Any] = {"missing_labels": "drop"} if drop_unlabelled else {}
     if kind:
@@ -199,8 +213,16 @@ def _is_twin(other: "TokenStore", store: "TokenStore") -> bool:
     if not {"dataset", "encoder", "clips"} <= set(other.key) or other.key["encoder"]["kind"] != "random":
         return False
     alike = all(other.key[field] == store.key[field] for field in ("dataset", "clips", "layer", "token_pool"))
-    # A checkpoint says only "vjepa2"; which size it is shows in the width of its tokens.
-    named = {s.key["encoder"]["architecture"] for s in (store, other) if "architecture" in s.key["encoder"]}
-    same_model = len(named) == 1 or (not any(name.startswith("timm:") for name in named))
+    same_model = _same_network(*(s.key["encoder"] for s in (store, other)))
     same_clips = alike and other.token_shape == store.token_shape and other.finished
     return same_model and same_clips and other.rows["video_id"].equals(store.rows["video_id"])
+
+
+def _same_network(one: dict[str, Any], random: dict[str, Any]) -> bool:
+    """Whether two encoders differ in their weights alone, as far as their keys tell; the width of tokens is compared beside."""
+    if "shape" in one:  # a network that echolung saved; statistics of frames are no part of a network's shape
+        shapes = [{**encoder.get("shape", {}), "statistics": ""} for encoder in (one, random)]
+        return shapes[0] == shapes[1]
+    # A checkpoint of a video transformer says only "vjepa2"; which size it is shows in the width of its tokens.
+    named = {encoder["architecture"] for encoder in (one, random) if "architecture" in encoder}
+    return len(named) == 1 or not any(name.startswith("timm:") for name in named)

@@ -10,9 +10,10 @@ import pandas as pd
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from echolung.clips.decode import decode_chosen, frame_rate
+from echolung.clips.decode import Span, decode_chosen, frame_rate
 from echolung.clips.workers import TIME_LIMIT, run_in_workers, source_digest
 from echolung.datasets import Manifest
+from echolung.datasets.manifest import spans
 from echolung.errors import DecodeError
 
 COMPARED_FRAMES = 8
@@ -57,7 +58,7 @@ class Check:
     pictures: dict[str, UInt8[np.ndarray, "f s s"]] = field(default_factory=dict)
 
 
-def inspect_video(path: Path, decoder: str) -> VideoFacts:
+def inspect_video(path: Path, decoder: str, span: Span | None = None) -> VideoFacts:
     """Return the facts of the video at `path`; DecodeError where it cannot be read."""
     clock: list[Float[np.ndarray, " t"]] = []
 
@@ -65,7 +66,7 @@ def inspect_video(path: Path, decoder: str) -> VideoFacts:
         clock.append(times)
         return np.linspace(0, len(times) - 1, COMPARED_FRAMES).round().astype(int)
 
-    frames, _ = decode_chosen(path, choose, decoder)
+    frames, _ = decode_chosen(path, choose, decoder, span)
     times = clock[-1]
     pixels = hashlib.sha256(f"{len(times)}".encode() + frames.tobytes()).hexdigest()
     height, width = frames.shape[1:3]
@@ -87,10 +88,10 @@ def check_videos(
     """Open every video in worker processes and return what was found; `advance` is called after each."""
     facts: dict[str, VideoFacts] = {}
     unreadable: dict[str, str] = {}
-    names = manifest.videos["video_id"].tolist()
+    names, of_file = manifest.videos["video_id"].tolist(), spans(manifest.videos)
 
-    def arguments(row: int) -> tuple[Path, str]:
-        return manifest.file(row), decoder
+    def arguments(row: int) -> tuple[Path, str, Span | None]:
+        return manifest.file(row), decoder, of_file[row]
 
     for row, result in run_in_workers(inspect_video, range(len(names)), arguments, workers, time_limit):
         if isinstance(result, DecodeError):

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from echolung.clips.nifti import read_nifti
+from echolung.clips.sample import BLACK, GREY
 from echolung.errors import DecodeError, EcholungError, InputError
 
 Choose = Callable[[Float[np.ndarray, " t"]], Int[np.ndarray, " k"]]
@@ -22,34 +24,44 @@ DECORD_SUFFIXES = (".mp4", ".avi")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
+NIFTI_SUFFIXES = (".nii", ".nii.gz")
+
+LEVELS = {BLACK: 0, GREY: 33}
+"""Grey level of the frames that no video has. 33: EchoNet-Dynamic's mean, 32.5 to 32.9 by channel (CoReEcho, dataset.py)."""
+
+Span = tuple[int, int]
+"""First and last frame of a file that are the video, from 0, inclusive; backwards where the last comes first."""
+
 BLOCK = 32
 """Frames that decord hands over at once: bounds the memory of a long video."""
 
 
-def decode(path: Path | str, decoder: str = "auto") -> UInt8[np.ndarray, "t h w 3"]:
+def decode(path: Path | str, decoder: str = "auto", span: Span | None = None) -> UInt8[np.ndarray, "t h w 3"]:
     """Return every frame of a video, in order, as RGB (a grey video has three equal channels).
 
     Args:
-        path: a video file, or a folder of frame images in the natural order of their names.
+        path: a video file, a NIfTI sequence (see `read_nifti`), or a folder of frame images in the natural order of names.
         decoder: "av"; "auto": decord for MP4 and AVI where it is installed; "decord": the same, but it must be.
+        span: which frames of the file are the video; None: all.
 
     Raises:
-        DecodeError: the file is missing, empty, truncated or no video.
+        DecodeError: the file is missing, empty, truncated or no video, or has no such frames.
         InputError: the decoder cannot be imported.
     """
-    return decode_chosen(path, lambda times: np.arange(len(times)), decoder)[0]
+    return decode_chosen(path, lambda times: np.arange(len(times)), decoder, span)[0]
 
 
 def decode_chosen(
-    path: Path | str, choose: Choose, decoder: str = "auto"
+    path: Path | str, choose: Choose, decoder: str = "auto", span: Span | None = None
 ) -> tuple[UInt8[np.ndarray, "k h w 3"], Int[np.ndarray, " k"]]:
-    """Return the chosen frames of a video, and their indices; memory holds only those.
+    """Return the chosen frames of a video, and their indices in the file; memory holds only those.
 
     Args:
         path: as in `decode`.
-        choose: gets the time of every frame in seconds (NaN for a folder of images), returns the indices wanted; an
-            index may come twice.
+        choose: gets the time of every frame of the video in seconds (NaN for a folder of images), returns the indices
+            wanted among these; an index may come twice, and `BLACK` and `GREY` give a frame of that level.
         decoder: as in `decode`.
+        span: as in `decode`. Times then begin with 0, and ascend where it is read backwards, too.
 
     Raises:
         DecodeError: as in `decode`.
@@ -61,22 +73,25 @@ def decode_chosen(
         raise DecodeError(f"{path.name} is empty (0 bytes).")
     reader = decoder_for(path, decoder)
     try:
-        return _read(path, choose, reader)
+        return _read(path, choose, reader, span)
     except DecodeError:
         # decord cannot read frames narrower than 64 pixels, nor some codecs. The key names both libraries' versions, so
         # which of them read a file is settled by the key and the file.
         if (reader, decoder) != ("decord", "auto"):
             raise
-    return _read(path, choose, "av")
+    return _read(path, choose, "av", span)
 
 
-def _read(path: Path, choose: Choose, reader: str) -> tuple[UInt8[np.ndarray, "k h w 3"], Int[np.ndarray, " k"]]:
+def _read(
+    path: Path, choose: Choose, reader: str, span: Span | None
+) -> tuple[UInt8[np.ndarray, "k h w 3"], Int[np.ndarray, " k"]]:
     try:
-        times, frames_at = {"decord": _decord, "av": _av, "images": _images}[reader](path)
+        times, frames_at = {"decord": _decord, "av": _av, "images": _images, "nifti": read_nifti}[reader](path)
         if len(times) == 0:
             raise DecodeError(f"{path.name} holds no video frame.")
-        indices = np.asarray(choose(times))
-        wanted = np.unique(indices)
+        indices = _choose(times, choose, span, path.name)
+        # Where all are padding a frame is read all the same: it says how large they are.
+        wanted = np.unique(indices[indices >= 0]) if (indices >= 0).any() else np.zeros(1, int)
         frames = frames_at(wanted)
     except EcholungError:
         raise
@@ -87,7 +102,29 @@ def _read(path: Path, choose: Choose, reader: str) -> tuple[UInt8[np.ndarray, "k
         raise DecodeError(f"{path.name} cannot be decoded: {_one_line(error)}") from error
     if len(frames) != len(wanted):
         raise DecodeError(f"{path.name} breaks off: {len(frames)} of the {len(wanted)} frames wanted could be decoded.")
-    return frames[np.searchsorted(wanted, indices)], indices
+    chosen = frames[np.searchsorted(wanted, np.maximum(indices, wanted[0]))]
+    return filled(chosen, indices), indices
+
+
+def _choose(times: Float[np.ndarray, " t"], choose: Choose, span: Span | None, name: str) -> Int[np.ndarray, " k"]:
+    """Return the indices in the file of the frames wanted, where `span` says which of its frames are the video."""
+    if span is None:
+        return np.asarray(choose(times))
+    first, last = span
+    if max(span) >= len(times):
+        raise DecodeError(
+            f"Frames {first} to {last} of {name} were asked for (first_frame, last_frame, from 0), and it has {len(times)}."
+        )
+    places = np.arange(first, last + 1) if first <= last else np.arange(first, last - 1, -1)
+    local = np.asarray(choose(np.abs(times[places] - times[first])))
+    return np.where(local >= 0, places[np.maximum(local, 0)], local)
+
+
+def filled(frames: UInt8[np.ndarray, "k ..."], indices: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k ..."]:
+    """Return `frames` with those that no video has (`BLACK`, `GREY`) set to their level, in place."""
+    for index, level in LEVELS.items():
+        frames[indices == index] = level
+    return frames
 
 
 def frame_rate(times: Float[np.ndarray, " t"]) -> float:
@@ -97,7 +134,7 @@ def frame_rate(times: Float[np.ndarray, " t"]) -> float:
 
 
 def decoder_for(path: Path, decoder: str = "auto") -> str:
-    """Return which reader takes `path`: "images" for folders, "decord" for MP4 and AVI unless `decoder` is "av", else "av".
+    """Return which reader takes `path`: "images" (folders), "nifti", "decord" (MP4, AVI) unless `decoder` is "av", else "av".
 
     Raises:
         InputError: there is no such decoder, or "decord" was asked for and is not installed.
@@ -106,6 +143,8 @@ def decoder_for(path: Path, decoder: str = "auto") -> str:
         raise InputError(f"There is no decoder {decoder!r}; there are auto, av and decord.")
     if path.is_dir():
         return "images"
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        return "nifti"
     if decoder == "decord" and not _version("decord"):
         raise InputError(
             "decord is not installed (it has wheels for Linux and Windows on x86-64 only); use av or auto."
@@ -114,7 +153,11 @@ def decoder_for(path: Path, decoder: str = "auto") -> str:
 
 
 def decoder_identity(decoder: str = "auto") -> dict[str, str]:
-    """Return which library and version reads what, for a store's key: versions differ in a grey level here and there."""
+    """Return which library and version reads what, for a store's key: versions differ in a grey level here and there.
+
+    nibabel is not among them: NIfTI holds plain numbers, which its versions cannot read differently, and an entry would
+    change the key of every store there is.
+    """
     by_suffix = {suffix: decoder_for(Path("x" + suffix), decoder) for suffix in (*DECORD_SUFFIXES, "other")}
     identity = {suffix: f"{name} {_version(name)}" for suffix, name in by_suffix.items()}
     return {**identity, "images": f"pillow {_version('pillow')}"}

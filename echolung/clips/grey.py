@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from echolung.clips.decode import Choose, decode_chosen
+from echolung.clips.decode import Choose, Span, decode_chosen
+from echolung.clips.prepare import central_square
 from echolung.clips.sample import random_window
 from echolung.errors import DecodeError
 
@@ -19,28 +20,38 @@ class Draw:
 
     Attributes:
         frames: of the window.
-        fps: frames a second of the window.
+        fps: frames a second of the window; not looked at where there is a `stride`.
         limit: largest side of the square, pixels; a larger one is reduced to it.
         entropy: what the window's start is drawn from.
+        stride: source frames from one frame of the window to the next; 0: by `fps`.
+        pad: what follows the video's last frame, see `ClipPlan`.
+        window: where it starts: "random", or "first" (with the video).
     """
 
     frames: int
     fps: float
     limit: int
     entropy: tuple[int, ...]
+    stride: int = 0
+    pad: str = "repeat"
+    window: str = "random"
 
     def choose(self, times: Float[np.ndarray, " t"]) -> Int[np.ndarray, " frames"]:
         """Return the indices of the frames wanted, from the times of all."""
-        return random_window(times, self.frames, self.fps, np.random.default_rng(self.entropy))
+        random, first = np.random.default_rng(self.entropy), self.window == "first"
+        return random_window(times, self.frames, self.fps, random, stride=self.stride, pad=self.pad, first=first)
 
 
 def read_square(
-    path: Path, draw: Draw, decoder: str = "auto", refused: str | None = None
+    path: Path, draw: Draw, decoder: str = "auto", refused: str | None = None, span: Span | None = None
 ) -> UInt8[np.ndarray, "t s s"]:
-    """Return the clip from the video at `path`; DecodeError where it cannot be read, or is `refused` for a known reason."""
+    """Return the clip from the video at `path`; DecodeError where it cannot be read, or is `refused` for a known reason.
+
+    `span` says which frames of the file are the video, as in `decode`.
+    """
     if refused is not None:
         raise DecodeError(refused)
-    frames, indices = decode_chosen(path, draw.choose, decoder)
+    frames, indices = decode_chosen(path, draw.choose, decoder, span)
     return square(to_grey(frames), indices, draw.limit)
 
 
@@ -59,9 +70,11 @@ def collate(
     return together, sides
 
 
-def read_grey(path: Path, choose: Choose, decoder: str = "auto") -> UInt8[np.ndarray, "k h w"]:
+def read_grey(
+    path: Path, choose: Choose, decoder: str = "auto", span: Span | None = None
+) -> UInt8[np.ndarray, "k h w"]:
     """Return the chosen frames of a video in grey, at their own size; DecodeError where it cannot be read."""
-    return to_grey(decode_chosen(path, choose, decoder)[0])
+    return to_grey(decode_chosen(path, choose, decoder, span)[0])
 
 
 def to_grey(frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "t h w"]:
@@ -76,11 +89,8 @@ def square(
 
     `indices` says which frames are the same, so that none is resampled twice.
     """
-    height, width = frames.shape[1:]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    cut = frames[:, top : top + side, left : left + side]
-    if side <= limit:
+    cut = central_square(frames)
+    if cut.shape[1] <= limit:
         return np.ascontiguousarray(cut)
     _, first, again = np.unique(indices, return_index=True, return_inverse=True)
     return np.stack([_resize(cut[i], limit, limit) for i in first])[again]

@@ -2,7 +2,8 @@
 
     videos/<row>  [t, h, w]   uint8    one contiguous dataset a video that could be read
     table/<name>  [rows]               dataset, video_id, file; frames, height, width; offset and first: where in the file
-                                       its frames and among `times` its times begin; digest of the source; reason ("" if read)
+                                       its frames and among `times` its times begin; digest of the source; reason ("" if read);
+                                       first_frame and last_frame: which frames of the source it is (-1: all)
     times         [frames]    float64  seconds at which each frame is shown, video after video; NaN where there is no clock
 
 Because frames lie contiguously, a clip is read at its place in the file, without the HDF5 library and its lock.
@@ -22,10 +23,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, UInt8
 
-from echolung.clips.decode import Choose, decoder_identity
+from echolung.clips.decode import Choose, Span, decoder_identity, filled
 from echolung.clips.grey import Draw, read_grey, reduce_short_side, square
 from echolung.clips.shared import Place
 from echolung.clips.workers import TIME_LIMIT, run_in_workers, source_digest
+from echolung.datasets.manifest import SPAN, spans
 from echolung.errors import DecodeError, InputError, RunError
 from echolung.text import listed
 
@@ -43,15 +45,18 @@ class Decoded:
     digest: str
 
 
-def decode_whole(path: Path, size: int | None, decoder: str) -> Decoded:
-    """Return the video at `path`, its short side reduced to `size`; DecodeError where it cannot be read."""
+def decode_whole(path: Path, size: int | None, decoder: str, span: Span | None = None) -> Decoded:
+    """Return the video at `path`, its short side reduced to `size`; DecodeError where it cannot be read.
+
+    `span` says which frames of the file are the video, as in `decode`.
+    """
     clock: list[Float[np.ndarray, " t"]] = []
 
     def choose(times: Float[np.ndarray, " t"]) -> Int[np.ndarray, " t"]:
         clock.append(times)
         return np.arange(len(times))
 
-    frames = read_grey(path, choose, decoder)
+    frames = read_grey(path, choose, decoder, span)
     return Decoded(frames if size is None else reduce_short_side(frames, size), clock[-1], source_digest(path))
 
 
@@ -73,7 +78,8 @@ def pack(
     The file gets its name when it is whole; one that was stopped half-way leaves nothing by that name.
 
     Args:
-        videos: dataset, video_id, path, file (as a pool's table has them).
+        videos: dataset, video_id, path, file (as a pool's table has them); first_frame and last_frame, where they are there,
+            say which frames of a file are the video: no others are packed.
         out: the file; one that is there is replaced.
         size: pixels to which the short side is reduced. None: the stored resolution.
         decoder: as in `decode`.
@@ -92,6 +98,9 @@ def pack(
                 text = name in TEXTS
                 data = table[name].to_numpy(object if text else np.int64)
                 file.create_dataset(f"table/{name}", data=data, dtype=h5py.string_dtype() if text else np.int64)
+            of_file = [span or (-1, -1) for span in spans(videos)]
+            for name, values in zip(SPAN, np.array(of_file, np.int64).T, strict=True):
+                file.create_dataset(f"table/{name}", data=values)
             identity = decoder_identity(decoder)
             file.attrs.update({"format": FORMAT, "size": size or 0, "decoder": json.dumps(identity)})
         partial.replace(out)
@@ -111,12 +120,17 @@ def _write_videos(
     time_limit: int | float,
     advance: Callable[[int], None],
 ) -> pd.DataFrame:
-    paths = [Path(path) for path in videos["path"]]
+    paths, of_file = [Path(path) for path in videos["path"]], spans(videos)
     facts: list[dict[str, Any]] = []
     times: list[Float[np.ndarray, " t"]] = []
     first = 0
     results = run_in_workers(
-        decode_whole, range(len(paths)), lambda row: (paths[row], size, decoder), workers, time_limit, workers
+        decode_whole,
+        range(len(paths)),
+        lambda row: (paths[row], size, decoder, of_file[row]),
+        workers,
+        time_limit,
+        workers,
     )
     for row, result in results:
         if isinstance(result, DecodeError):
@@ -175,7 +189,9 @@ class Pack:
                     what = f"holds {found!r}" if found else "is an HDF5 file, but none that `echolung data pack` wrote"
                     raise InputError(f"{path} {what}; this version of echolung reads {FORMAT!r}.")
                 videos = pd.DataFrame({n: file[f"table/{n}"].asstr()[:] for n in TEXTS})
-                videos = videos.assign(**{n: file[f"table/{n}"][:] for n in NUMBERS})
+                # Packs made before videos could be a part of their file hold no such columns, and whole files.
+                parts = {n: file[f"table/{n}"][:] if f"table/{n}" in file else -1 for n in SPAN}
+                videos = videos.assign(**{n: file[f"table/{n}"][:] for n in NUMBERS}, **parts)
                 times, size = file["times"].id.get_offset(), int(file.attrs["size"])
                 moved = [row for row in _ends(videos) if file[f"videos/{row}"].id.get_offset() != videos["offset"][row]]
         except (OSError, KeyError, ValueError, AttributeError, RuntimeError) as error:  # how h5py finds damage
@@ -205,18 +221,23 @@ class Pack:
         indices = choose(self.times(row))
         frames = np.empty((len(indices), height, width), np.uint8)
         for frame, index in zip(frames, indices.tolist(), strict=True):
-            self._fill(frame, offset + index * height * width)
-        return frames, indices
+            if index >= 0:
+                self._fill(frame, offset + index * height * width)
+        return filled(frames, indices), indices
 
     @cached_property
     def _facts(self) -> dict[str, list[Any]]:
         return {name: self.videos[name].tolist() for name in ("reason", *NUMBERS)}
 
-    def rows(self, names: Sequence[str]) -> Int[np.ndarray, " n"]:
+    def rows(self, names: Sequence[str], of_file: Sequence[Span | None] | None = None) -> Int[np.ndarray, " n"]:
         """Return the rows of videos named "dataset/video_id".
 
+        Args:
+            names: of the videos.
+            of_file: which frames of its file each video is; None: not looked at.
+
         Raises:
-            InputError: the pack does not hold one of them.
+            InputError: the pack does not hold one of them, or was made when it was other frames of its file.
         """
         row_of = {name: row for row, name in enumerate(self.videos["dataset"] + "/" + self.videos["video_id"])}
         if absent := [name for name in names if name not in row_of]:
@@ -224,7 +245,15 @@ class Pack:
                 f"{self.path} does not hold {len(absent):,} of the {len(names):,} videos asked for: {listed(absent, 5)}. "
                 "Pack the same datasets (with --all-splits, if validation and test videos are wanted)."
             )
-        return np.array([row_of[name] for name in names], np.int64)
+        rows = np.array([row_of[name] for name in names], np.int64)
+        held = list(zip(*(self.videos[name].to_numpy()[rows].tolist() for name in SPAN), strict=True))
+        wanted = held if of_file is None else [span or (-1, -1) for span in of_file]
+        if other := [name for name, a, b in zip(names, held, wanted, strict=True) if a != b]:
+            raise InputError(
+                f"{self.path} holds other frames of {len(other):,} videos than the dataset names now (first_frame, last_frame): "
+                f"{listed(other, 5)}. Pack them again."
+            )
+        return rows
 
     def _fill(self, array: np.ndarray, offset: int) -> None:
         self._file.seek(offset)

@@ -3,7 +3,15 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from echolung.clips.motion_mask import MotionMask
 from echolung.errors import InputError
+
+PADS = ("repeat", "loop", "black", "grey")
+
+CHOICES = {"crop": ("centre", "whole"), "pad": PADS, "window": ("even", "first")}
+
+LATER = ("pad", "window", "starts", "mask")
+"""Fields that came later: left out of a key where they are as they always were, so that older stores keep theirs."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +25,15 @@ class ClipPlan:
         fps: frames a second within a window: the nearest frame in time is taken. None: count source frames.
         size: height and width of the crop, pixels.
         views: random windows and crops beside the fixed one, for training; seeded by the video's id.
-        crop: how the square is taken. "centre": the central size/int(size·256/224) of the short side.
+        crop: how the square is taken. "centre": the central size/int(size·256/224) of the short side. "whole": all of the
+            central square; a random view shifts it over black, by up to 6/112 of its side (CoReEcho).
+        pad: what a window shows past the video's end. "repeat": the last frame. "loop": the video from its start.
+            "black": zeros before normalising (CoReEcho). "grey": the mean grey, zeros after normalising (EchoNet-Dynamic,
+            EchoCoTr).
+        window: where fixed windows begin. "even": see `segments`. "first": the only one begins with the video, and so do
+            its random views.
+        starts: digest of the file that says where the fixed windows of each video begin; "": nothing does.
+        mask: how the moving region is found outside which every frame is black; None: nothing is masked.
     """
 
     segments: int = 2
@@ -27,8 +43,14 @@ class ClipPlan:
     size: int = 224
     views: int = 0
     crop: str = "centre"
+    pad: str = "repeat"
+    window: str = "even"
+    starts: str = ""
+    mask: MotionMask | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.mask, dict):  # as a key has it
+            object.__setattr__(self, "mask", MotionMask(**self.mask))
         for name in ("segments", "frames", "stride", "size"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
@@ -36,6 +58,12 @@ class ClipPlan:
             raise InputError(f"--views is {self.views}; it must be 0 or more.")
         if self.fps is not None and not 0 < self.fps < 1000:
             raise InputError(f"--fps is {self.fps}; it must be above 0 and below 1000 frames a second.")
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                option = "square" if name == "crop" else name
+                raise InputError(f"--{option} is {getattr(self, name)!r}; it must be one of {', '.join(known)}.")
+        if self.window == "first" and self.segments != 1:
+            raise InputError(f"--window first is one window a video, not {self.segments}: set --segments 1.")
 
     @property
     def clips(self) -> int:
@@ -50,4 +78,4 @@ class ClipPlan:
         """Return the plan as plain values, for a store's key; `stride` is left out where `fps` overrules it."""
         fields = asdict(self)
         fields.pop("stride" if self.fps is not None else "fps")
-        return fields
+        return {name: value for name, value in fields.items() if name not in LATER or value != getattr(ClipPlan, name)}

@@ -7,7 +7,7 @@ import hashlib
 import os
 import signal
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 from pebble import ProcessExpired, ProcessPool
 
-from echolung.clips.decode import decode_chosen, frame_rate
+from echolung.clips.decode import Span, decode_chosen, frame_rate
+from echolung.clips.motion_files import black_outside
 from echolung.clips.plan import ClipPlan
 from echolung.clips.prepare import prepare, preview
 from echolung.clips.sample import Window, sample
@@ -42,10 +43,11 @@ class PreparedVideo:
 
     Attributes:
         clips: cropped RGB frames.
-        frames: index in the source of each frame of each clip.
+        frames: index in the source of each frame of each clip; `BLACK` or `GREY` past the video's end.
         previews: small grey frames of each clip.
         digest: SHA-256 of the source's bytes.
-        video: frames, height, width and frames a second (NaN where it has no clock) of the source.
+        video: frames, height, width and frames a second (NaN where it has no clock) of the video.
+        note: what somebody should know about the video, a phrase; "": nothing.
     """
 
     clips: UInt8[np.ndarray, "clips t s s 3"]
@@ -53,27 +55,46 @@ class PreparedVideo:
     previews: UInt8[np.ndarray, "clips 8 112 112"]
     digest: str
     video: Float32[np.ndarray, "4"]
+    note: str = ""
 
 
-def prepare_video(path: Path, video_id: str, plan: ClipPlan, decoder: str) -> PreparedVideo:
-    """Return the clips of the video at `path`; DecodeError where it cannot be read."""
+def prepare_video(
+    path: Path,
+    video_id: str,
+    plan: ClipPlan,
+    decoder: str,
+    span: Span | None = None,
+    starts: Sequence[int] | None = None,
+) -> PreparedVideo:
+    """Return the clips of the video at `path`; DecodeError where it cannot be read.
+
+    Args:
+        path: the file.
+        video_id: seeds the random views.
+        plan: what is cut out.
+        decoder: as in `decode`.
+        span: which frames of the file are the video; None: all.
+        starts: the frame of the video that the fixed window of each segment begins with; None: as the plan has it.
+    """
     windows: list[Window] = []
     clock: list[float] = []
 
     def choose(times: Float[np.ndarray, " t"]) -> Int[np.ndarray, " k"]:
         clock[:] = [len(times), frame_rate(times)]
-        windows[:] = sample(times, plan, video_id)
+        windows[:] = sample(times, plan, video_id, starts)
         return np.concatenate([window.frames for window in windows])
 
-    frames, _ = decode_chosen(path, choose, decoder)
+    frames, indices = decode_chosen(path, choose, decoder, span)
+    note = black_outside(frames, indices, plan.mask, path, decoder, span) if plan.mask else ""
     parts = np.split(frames, plan.clips)
     clips = np.stack([prepare(part, window, plan) for part, window in zip(parts, windows, strict=True)])
     return PreparedVideo(
         clips,
-        np.stack([window.frames for window in windows]),
+        np.stack(np.split(indices, plan.clips)),
         np.stack([preview(clip) for clip in clips]),
         source_digest(path),
         np.array([clock[0], *frames.shape[1:3], clock[1]], np.float32),
+        note,
     )
 
 

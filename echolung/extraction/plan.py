@@ -90,6 +90,7 @@ def make_key(
         "resampling": f"bilinear, pillow {version('pillow')}",
         "normalisation": "imagenet",
         "decoder": decoder_identity(decoder),
+        **({"flow": f"opencv {version('opencv-python-headless')}"} if clips.mask else {}),
         "layer": "last",
         "token_pool": token_pool,
     }

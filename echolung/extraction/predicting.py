@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from echolung.cache import Key
-from echolung.clips.decode import IMAGE_SUFFIXES
+from echolung.clips.decode import IMAGE_SUFFIXES, NIFTI_SUFFIXES
 from echolung.clips.plan import ClipPlan
 from echolung.datasets import Manifest
 from echolung.errors import InputError
@@ -15,7 +15,9 @@ from echolung.extraction.plan import ExtractionPlan, make_plan
 from echolung.extraction.rebuild import decoder_of, identity_of
 from echolung.text import listed
 
-VIDEO_SUFFIXES = frozenset({".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv"})
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv", *NIFTI_SUFFIXES}
+)
 """What a folder is searched for; a file that is named is tried whatever its suffix."""
 
 
@@ -44,7 +46,7 @@ def find_videos(paths: Sequence[Path]) -> Manifest:
 
 def _in_folder(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
-    if videos := [path for path in files if path.suffix.lower() in VIDEO_SUFFIXES]:
+    if videos := [path for path in files if path.name.lower().endswith(tuple(VIDEO_SUFFIXES))]:
         return videos
     if frames := sorted({path.parent for path in files if path.suffix.lower() in IMAGE_SUFFIXES}):
         return frames
@@ -88,7 +90,8 @@ def plan_like(
     return make_plan(
         manifest,
         identity_of(encoder, key["encoder"], weights),
-        # Predictions are made on the fixed windows; the random views were for training.
+        # Predictions are made on the fixed windows; the random views were for training. Where the store's windows began as
+        # a file said, those of new videos, which it does not know, are evenly spaced.
         ClipPlan(**{**key["clips"], "views": 0}),
         decoder=decoder or decoder_of(key["decoder"]),
         precision=key["precision"],

@@ -7,6 +7,7 @@ from echolung.cache import Snapshot
 from echolung.cache.key import differences
 from echolung.clips.decode import decoder_identity
 from echolung.clips.plan import ClipPlan
+from echolung.clips.starts import COLUMN
 from echolung.datasets import DATASETS, Manifest, Task, load_manifest
 from echolung.encoders.identity import BRANCHES, EncoderIdentity, identify
 from echolung.errors import InputError
@@ -38,6 +39,11 @@ def plan_of(
     key = attributes["key"]
     options = {name: value for name, value in key["dataset"].items() if name != "name"}
     manifest = _manifest(key["dataset"]["name"], options, snapshot, data, labels or {})
+    if key["clips"].get("starts") and COLUMN not in manifest.videos.columns:
+        raise InputError(
+            f"{path.name} was extracted with stored clip starts, and its table, which held them, is damaged. Extract again "
+            "with --starts."
+        )
     plan = make_plan(
         manifest,
         identity_of(str(attributes.get("encoder")), key["encoder"], encoder),

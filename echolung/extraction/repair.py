@@ -22,7 +22,7 @@ from echolung.clips.workers import TIME_LIMIT, prepare_video, run_in_workers, so
 from echolung.errors import DecodeError, InputError, RunError
 from echolung.extraction.plan import ExtractionPlan
 from echolung.extraction.rebuild import plan_of
-from echolung.extraction.sources import read_sources
+from echolung.extraction.sources import cut_from, read_sources
 from echolung.text import listed
 
 ENCODED = ("tokens", "pooled")
@@ -253,8 +253,10 @@ def _decode_again(
     videos = [str(video) for video, rows in rows_of.items() if wanted[rows].any()]
     changed: list[int] = []
 
+    cut = cut_from(plan.manifest.videos)
+
     def arguments(video: str) -> tuple[Any, ...]:
-        return plan.manifest.file(at[video]), video, plan.clips, plan.decoder
+        return plan.manifest.file(at[video]), video, plan.clips, plan.decoder, *cut[at[video]][1:]
 
     if set(names) <= set(OF_SOURCE):
         decoded: Any = ((video, source_digest(plan.manifest.file(at[video]))) for video in videos)

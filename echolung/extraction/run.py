@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,6 @@ from torch import nn
 from echolung.cache import StoreWriter, TokenStore
 from echolung.cache.locking import WriterLock, gate
 from echolung.cache.place import Place, remove
-from echolung.clips.plan import ClipPlan
 from echolung.clips.workers import TIME_LIMIT, prepare_video, run_in_workers
 from echolung.device import pick_device
 from echolung.encoders import load_encoder, normalise
@@ -31,7 +31,7 @@ from echolung.extraction.opening import How, join, open_or_create
 from echolung.extraction.parts import WHOLE, Part
 from echolung.extraction.plan import ExtractionPlan
 from echolung.extraction.pooling import GridPool
-from echolung.extraction.sources import Sources, read_sources
+from echolung.extraction.sources import Sources, cut_from, read_sources
 from echolung.settings import make_folder
 
 
@@ -222,21 +222,25 @@ def _decoded(
 ) -> Iterator[Batch]:
     """Yield the batches in which a clip is missing, in order, decoding ahead in worker processes."""
     at = {video: row for row, video in enumerate(plan.manifest.videos["video_id"])}
-    paths = store.snapshot.videos.set_index("video_id")["path"]
+    # The store's own table, which also knows what the dataset has lost since the store was begun.
+    videos_of_store = store.snapshot.videos
+    sources_of = dict(zip(videos_of_store["video_id"], cut_from(videos_of_store), strict=True))
     rows_of = store.rows.groupby("video_id", sort=False).indices
     last = {int(row) // store.batch: int(row) for row in np.flatnonzero(missing)}
     videos = [str(video) for video, rows in rows_of.items() if missing[rows].any()]
     filling: dict[int, Batch] = {}
 
-    def arguments(video: str) -> tuple[Path, str, ClipPlan, str]:
-        # The store's own table, which also knows what the dataset has lost since the store was begun.
-        return plan.manifest.root / paths[video], video, plan.clips, plan.decoder
+    def arguments(video: str) -> tuple[Any, ...]:
+        path, span, starts = sources_of[video]
+        return plan.manifest.root / path, video, plan.clips, plan.decoder, span, starts
 
     for video, result in run_in_workers(prepare_video, videos, arguments, workers, time_limit):
         if isinstance(result, DecodeError):
             if strict:
                 raise RunError(_fatal(video, result))
             progress.log(f"Left out {video}: {result}")
+        elif result.note:
+            progress.log(f"{video}: {result.note}")
         for slot, row in enumerate(np.asarray(rows_of[video]).tolist()):
             if not missing[row]:
                 continue

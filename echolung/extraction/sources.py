@@ -9,8 +9,11 @@ from jaxtyping import Bool, Int
 from echolung.cache import Snapshot, TokenStore
 from echolung.cache.moving import is_there
 from echolung.cache.tables import as_stored
+from echolung.clips.decode import Span
+from echolung.clips.starts import starts_of
 from echolung.clips.workers import CRASHED, TIMED_OUT, source_digest, source_files
 from echolung.datasets import Manifest
+from echolung.datasets.manifest import SPAN, spans
 from echolung.extraction.plan import ExtractionPlan
 
 
@@ -31,7 +34,8 @@ class Changes:
     """How the videos on disk differ from those a store was made of, a flag for each clip of the store.
 
     Attributes:
-        content: the source's content is another, or it could not be read and is another file now.
+        content: the source's content is another, or it could not be read and is another file now, or other frames of it
+            are the video.
         touched: the time stamp is another, the content the same.
         mtimes: the time stamps as they are now.
         gone: the source is no longer there; its tokens stay.
@@ -41,6 +45,11 @@ class Changes:
     touched: Bool[np.ndarray, " clips"]
     mtimes: Int[np.ndarray, " clips"]
     gone: Bool[np.ndarray, " clips"]
+
+
+def cut_from(videos: pd.DataFrame) -> list[tuple[str, Span | None, tuple[int, ...] | None]]:
+    """Return of each video of a table its path, which frames of the file it is, and where its clips begin, if that is stored."""
+    return list(zip(videos["path"].astype(str), spans(videos), starts_of(videos), strict=True))
 
 
 def read_sources(manifest: Manifest) -> Sources:
@@ -68,10 +77,20 @@ def find_changes(store: TokenStore, manifest: Manifest, sources: Sources, rehash
     suspect = store.complete & ~gone & (rehash | differs)
     digests = {row: source_digest(manifest.file(row)) for row in np.unique(video[suspect]).tolist()}
     held_digest = store.array("source_digest")[:]
-    content = mended
+    content = mended | (~gone & _other_frames(store, manifest))
     for clip in np.flatnonzero(suspect):
-        content[clip] = digests[video[clip]] != held_digest[clip]
+        content[clip] |= digests[video[clip]] != held_digest[clip]
     return Changes(content, suspect & ~content & (held_mtime != mtimes), mtimes, store.complete & gone)
+
+
+def _other_frames(store: TokenStore, manifest: Manifest) -> Bool[np.ndarray, " clips"]:
+    """Return which clips are of other frames of the same file than the manifest names now."""
+    held = store.snapshot.videos
+    if not any(name in table for table in (held, manifest.videos) for name in SPAN):
+        return np.zeros(store.clips, bool)
+    before, now = (dict(zip(table["video_id"], spans(table), strict=True)) for table in (held, manifest.videos))
+    changed = {video for video in before.keys() & now.keys() if before[video] != now[video]}
+    return store.rows["video_id"].isin(changed).to_numpy(bool)
 
 
 def worth_retrying(store: TokenStore) -> Bool[np.ndarray, " clips"]:

@@ -15,8 +15,8 @@ from PIL import Image
 from echolung.clips import decode
 from echolung.clips import packed as module
 from echolung.clips.decode import decode_chosen
-from echolung.clips.grey import reduce_short_side, square, to_grey
-from echolung.clips.packed import Pack, pack
+from echolung.clips.grey import Draw, read_square, reduce_short_side, square, to_grey
+from echolung.clips.packed import Pack, pack, read_squares
 from echolung.clips.workers import source_digest
 from echolung.errors import DecodeError, InputError, RunError
 
@@ -191,3 +191,22 @@ def test_kill_leaves_nothing_half_valid(videos, packed, here, tmp_path):
     again = pack(videos, out, workers=1)
     assert not (tmp_path / "pack.h5.partial").exists()
     pd.testing.assert_frame_equal(again.videos, Pack.open(packed).videos)
+
+
+def test_padding_and_spans_are_those_of_the_files(videos, here, tmp_path):
+    parts = videos.assign(first_frame=[25, 3, np.nan, 2, np.nan], last_frame=[4, 9, np.nan, 0, np.nan])
+    opened = pack(parts, tmp_path / "parts.h5", workers=1)
+    assert opened.videos["frames"].tolist() == [22, 7, 0, 3, 0]
+    for row, span in ((0, (25, 4)), (1, (3, 9)), (3, (2, 0))):
+        for pad, level in (("black", 0), ("grey", 33), ("loop", None), ("repeat", None)):
+            draw = Draw(12, 8.0, 32, (row,), stride=3, pad=pad)
+            (clip,) = read_squares(opened.path, [row], [draw], None)
+            np.testing.assert_array_equal(clip, read_square(Path(videos["path"][row]), draw, span=span))
+            assert level is None or (clip[-1] == level).all()
+    names = [f"x/v{row}" for row in range(5)]
+    assert opened.rows(names, [(25, 4), (3, 9), None, (2, 0), None]).tolist() == list(range(5))
+    with pytest.raises(InputError, match=r"holds other frames of 2 videos than the dataset names now .*: x/v0, x/v1"):
+        opened.rows(names, [None, (9, 3), None, (2, 0), None])
+    with h5py.File(opened.path, "r+") as file:  # as one that was made before
+        del file["table/first_frame"], file["table/last_frame"]
+    assert Pack.open(opened.path).rows(names, [None] * 5).tolist() == list(range(5))
