@@ -63,6 +63,7 @@ def compare(
     # Shown first: if saving fails, the result has at least been seen.
     if not as_json:
         show(found)
+        show_smoothness([run.record for run in read])
     folder = save_comparison(found, read, _command(), to)
     if as_json:
         print_json({"comparison": str(folder), **comparison_json(found)})
@@ -104,6 +105,25 @@ def show(found: "Comparison") -> None:
         console.print(_differing(found))
     for note in found.notes:
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+
+
+def show_smoothness(records: list[dict[str, Any]]) -> None:
+    """Print how smoothly a number changes over the embeddings of each run, where two or more know it."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    from echolung.report import comparison_text as text
+
+    rows = text.smoothness(records)
+    if not rows:
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for i, head in enumerate(text.SMOOTHNESS):
+        table.add_column(head, justify="right" if i else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    out().print(table)
 
 
 def _gains(rows: list[list[str]], *, wide: bool) -> Any:

@@ -51,21 +51,35 @@ def conclude(
 
     summary = summarise(result)
     findings = check_result(result, summary, store, twins, mute)
+    extra = {**(extra or {}), **_of_store(result, store)}
     seconds = time.perf_counter() - began
     # Shown first: if saving fails, the result has at least been seen.
     if not as_json:
         show(result, summary, store, seconds, twins)
-        show_extra(extra or {})
+        show_extra(extra)
         show_findings(findings)
     folder = save_run(result, summary, store, seconds, to, twins, findings, extra)
     if as_json:
         fields = {"settings": result.settings, "metrics": summary.to_json(), "notes": list(result.notes)}
-        print_json({"run": str(folder), **fields, "findings": [f.to_json() for f in findings], **(extra or {})})
+        print_json({"run": str(folder), **fields, "findings": [f.to_json() for f in findings], **extra})
     else:
         say(f"Saved in {folder}")
     if report:
         write_report(folder, store)
     return folder
+
+
+def _of_store(result: "Result", store: "TokenStore") -> dict[str, Any]:
+    """Return what the record keeps of a store's embeddings and of its subgroups of videos."""
+    from echolung.evaluation.embeddings import continuity_of
+    from echolung.evaluation.facts import facts_of
+    from echolung.evaluation.statistics.subgroups import subgroups
+
+    found: dict[str, Any] = {}
+    if (smooth := continuity_of(result, store)) is not None:
+        found["continuity"] = smooth.to_json()
+    groups = subgroups(result.predictions, facts_of(store), result.task)
+    return {**found, **({"subgroups": [dict(group.__dict__) for group in groups]} if groups else {})}
 
 
 def write_report(folder: Path, store: "TokenStore | None") -> None:
@@ -83,7 +97,7 @@ def write_report(folder: Path, store: "TokenStore | None") -> None:
 
 
 def show_extra(extra: dict[str, Any]) -> None:
-    """Print what came of permutations and of leaving pairs out, where they were asked for."""
+    """Print what came of permutations and of leaving pairs out, where asked for, and how smooth embeddings are."""
     from echolung.cli.probe_table import number
 
     if test := extra.get("permutation"):
@@ -95,6 +109,14 @@ def show_extra(extra: dict[str, Any]) -> None:
         )
     if pairs := extra.get("leave_pair_out"):
         out().print(f"Leave-pair-out AUROC {pairs['auroc']:.3f} ({pairs['pairs']} pairs of patients)", highlight=False)
+    if found := extra.get("continuity"):
+        low, high = found["spearman_interval"]
+        told = (
+            f"Embeddings: distance goes with difference at Spearman {found['spearman']:.3f} [{low:.3f}, {high:.3f}]",
+            f"the 5 nearest of other patients tell it to {found['knn_mae']:.2f} ({found['knn_mae_chance']:.2f} by chance)",
+            f"trustworthiness {found['trustworthiness']:.3f} ({found['trustworthiness_chance']:.3f} by chance)",
+        )
+        out().print("; ".join(told), highlight=False)
 
 
 def show_findings(findings: "Sequence[Finding]") -> None:

@@ -21,7 +21,9 @@ def probe(
         str | None, typer.Option(help="The store, a folder or URL; default the only one that fits.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="What to ask; default the dataset's first task.")] = None,
-    probe: Annotated[str, typer.Option(help="linear, logistic, knn, mlp, attentive-lite or attentive.")] = "linear",
+    probe: Annotated[
+        str | None, typer.Option(help="linear (default), logistic, knn, mlp, attentive-lite or attentive.")
+    ] = None,
     cv: Annotated[int, typer.Option(help="Number of folds.")] = 5,
     repeats: Annotated[
         int, typer.Option(help="Cross-validate so often, with other folds each time.", min=1, rich_help_panel=EVIDENCE)
@@ -88,6 +90,17 @@ def probe(
             help="cross-entropy, coral (ordered classes); smooth-l1, l1, mse.", rich_help_panel=options.TRAINING
         ),
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Begin from a saved head: a folder, a run, or the name of a checkpoint that has one.",
+            rich_help_panel=options.TRAINING,
+        ),
+    ] = None,
+    as_is: Annotated[
+        bool, typer.Option("--as-is", help="Score that head itself: no training.", rich_help_panel=options.TRAINING)
+    ] = False,
     fusion: options.Fusion = "early",
     hyper: options.Set = None,
     epochs: Annotated[
@@ -113,7 +126,7 @@ def probe(
 ) -> None:
     """Train and evaluate a probe on a token store, and save the predictions, the probe and how they came about."""
     arguments: dict[str, Any] = {
-        "probe": probe,
+        **_begun(probe, start_from, as_is),
         "group": group,
         "cv": cv,
         "epochs": epochs,
@@ -127,6 +140,8 @@ def probe(
     }
     if where is not None and store is not None:
         raise InputError(f"The store is given twice: {where} and --store {store}.")
+    if as_is and (test or label_fractions or permutations or leave_pair_out or repeats > 1):
+        raise InputError("--as-is trains nothing: nothing can be repeated. Name the store to be scored with --store.")
     opened = options.pick_store(where or store, dataset, encoder)
     place: dict[str, Any] = {"labels": labels, "kinds": kind, "device": device, "to": to, "as_json": as_json}
     ending: dict[str, Any] = {"mute": mute or (), "report": report}
@@ -154,6 +169,27 @@ def probe(
         "repeats": repeats,
         "diagnose": diagnose,
         "only_fold": only_fold,
+        "as_is": as_is,
     }
     more: dict[str, Any] = {"permutations": permutations, "pairs": leave_pair_out}
     run_probe(opened, task=task, **more, **how, **place, **ending, **arguments)
+
+
+def _begun(probe: str | None, start_from: str | None, as_is: bool) -> dict[str, Any]:
+    """Return the kind of probe and the head that it begins from (None: random parameters).
+
+    Raises:
+        InputError: there is no such head, or it is of another kind.
+    """
+    if start_from is None:
+        if as_is:
+            raise InputError("--as-is scores a saved head: name it with --start-from.")
+        return {"probe": probe or "linear"}
+    from echolung.probes.start import load_start
+
+    start = load_start(start_from)
+    if probe not in (None, start.probe.kind):
+        raise InputError(
+            f"--probe {probe}: the head {start.name} is of the kind {start.probe.kind}. Leave out --probe."
+        )
+    return {"probe": start.probe.kind, "start": start}

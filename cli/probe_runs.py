@@ -15,9 +15,11 @@ from echolung.errors import InputError
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
     from echolung.datasets import Manifest
+    from echolung.report.run import Twin
 
 ASKED = (
     "task", "manifest", "probe", "hyper", "cv", "group", "epochs", "batch", "seed", "device", "memory", "precision", "fusion",
+    "start",
 )  # fmt: skip
 """Arguments that are fields of a question."""
 
@@ -25,9 +27,6 @@ ASKED = (
 def run_probe(
     store: "TokenStore",
     *,
-    labels: Path | None = None,
-    kinds: list[str] | None = None,
-    device: str = "auto",
     to: Path | None = None,
     as_json: bool = False,
     permutations: int | None = None,
@@ -37,27 +36,16 @@ def run_probe(
     **arguments: Any,
 ) -> Path:
     """Cross-validate, the random twins too, check, save, show; return the run's folder."""
-    from echolung.device import pick_device
     from echolung.evaluation import cross_validate
-    from echolung.evaluation.checks.codes import check_codes
     from echolung.evaluation.leave_pair_out import check_pairs
-    from echolung.evaluation.summary import summarise
-    from echolung.report.run import Twin
 
     began = time.perf_counter()
-    check_place(to)
-    check_codes(mute)
-    manifest, of_labels = labelled(store, arguments.get("task"), labels, kinds)
-    arguments |= {"manifest": manifest, "device": str(pick_device(device)), "tell": say}
+    arguments, of_labels = _resolved(store, to, mute, **arguments)
     if pairs:
-        check_pairs(store, arguments.get("task"), manifest, arguments.get("group"))
+        check_pairs(store, arguments.get("task"), arguments["manifest"], arguments.get("group"))
     result = cross_validate(store, **arguments)
     result = replace(result, settings={**result.settings, **of_labels})
-    twins = []
-    for other in options.find_twins(store):
-        found = cross_validate(other, **{**arguments, "diagnose": False})
-        name = str(other.group.attrs.get("encoder"))
-        twins.append(Twin(name, other.path.name, found, summarise(found)))
+    twins = _twins(store, arguments)
     asked = {name: value for name, value in arguments.items() if name in ASKED}
     extra: dict[str, Any] = {}
     if permutations:
@@ -66,6 +54,47 @@ def run_probe(
         extra["leave_pair_out"] = _leave_pairs_out(store, pairs, asked)
     ending: dict[str, Any] = {"twins": twins, "mute": mute, "report": report, "extra": extra}
     return conclude(result, store, began, to=to, as_json=as_json, **ending)
+
+
+def _resolved(
+    store: "TokenStore",
+    to: Path | None,
+    mute: Sequence[str],
+    *,
+    labels: Path | None = None,
+    kinds: list[str] | None = None,
+    device: str = "auto",
+    **arguments: Any,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the arguments of an evaluation, labels read and device picked, and what to record of the labels.
+
+    Raises:
+        InputError: there is no room for the run, no such check, labels or device.
+    """
+    from echolung.device import pick_device
+    from echolung.evaluation.checks.codes import check_codes
+
+    check_place(to)
+    check_codes(mute)
+    manifest, of_labels = labelled(store, arguments.get("task"), labels, kinds)
+    return {**arguments, "manifest": manifest, "device": str(pick_device(device)), "tell": say}, of_labels
+
+
+def _twins(store: "TokenStore", arguments: dict[str, Any]) -> "list[Twin]":
+    """Return the same question asked of the random twins that lie beside a store."""
+    from echolung.evaluation import cross_validate
+    from echolung.evaluation.summary import summarise
+    from echolung.report.run import Twin
+
+    if arguments.get("as_is"):
+        return []  # a head means nothing on other tokens than it was trained on
+    if (start := arguments.get("start")) is not None:
+        arguments = {**arguments, "start": None, "hyper": start.hyper(arguments.get("hyper", {}))}
+    twins = []
+    for other in options.find_twins(store):
+        found = cross_validate(other, **{**arguments, "diagnose": False})
+        twins.append(Twin(str(other.group.attrs.get("encoder")), other.path.name, found, summarise(found)))
+    return twins
 
 
 def _permute(store: "TokenStore", permutations: int, asked: dict[str, Any]) -> dict[str, Any]:
@@ -92,9 +121,6 @@ def run_transfer(
     test: str,
     mapping: str | None,
     test_task: str | None,
-    labels: Path | None = None,
-    kinds: list[str] | None = None,
-    device: str = "auto",
     to: Path | None = None,
     as_json: bool = False,
     mute: Sequence[str] = (),
@@ -103,15 +129,10 @@ def run_transfer(
 ) -> Path:
     """Learn from one store and predict another; return the run's folder."""
     from echolung.cache import TokenStore
-    from echolung.device import pick_device
-    from echolung.evaluation.checks.codes import check_codes
     from echolung.evaluation.transfer import read_mapping, transfer
 
     began = time.perf_counter()
-    check_place(to)
-    check_codes(mute)
-    manifest, of_labels = labelled(store, arguments.get("task"), labels, kinds)
-    arguments |= {"manifest": manifest, "device": str(pick_device(device)), "tell": say}
+    arguments, of_labels = _resolved(store, to, mute, **arguments)
     other = TokenStore.open(test)
     classes = read_mapping(mapping) if mapping else None
     result = transfer(store, other, classes=classes, test_task=test_task, **arguments)

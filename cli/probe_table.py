@@ -1,6 +1,6 @@
 """The table of `echolung probe`: a line a fold, and what belongs beside every number."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from echolung.cli.console import out
@@ -8,6 +8,7 @@ from echolung.cli.console import out
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
     from echolung.evaluation import Result
+    from echolung.evaluation.statistics.reduced import Reduced
     from echolung.evaluation.summary import Summary
     from echolung.report.run import Twin
 
@@ -22,9 +23,11 @@ HEADS = {
     "mae": "MAE",
     "rmse": "RMSE",
     "r2": "R²",
+    "pearson": "Pearson r",
 }
 
 SPOKEN = {
+    "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "auroc": "AUROC",
     "qwk": "weighted kappa",
@@ -123,6 +126,8 @@ def _fold_table(result: "Result", summary: "Summary", twins: "Sequence[Twin]", w
         row(name, _seed_of(twin.encoder), _spread(twin.summary, names), style="dim")
     guess = "majority class" if result.task.classes else "mean"
     row(guess, "guessing", [number(name, summary.guess[name]) for name in names], style="dim")
+    if summary.median:
+        row("median", "guessing", [number(name, summary.median[name]) for name in names], style="dim")
     return table
 
 
@@ -131,12 +136,12 @@ def _seed_of(encoder: str) -> str:
 
 
 def _spread(summary: "Summary", names: list[str]) -> list[str]:
-    return [number(n, summary.mean[n]) + (f" ± {number(n, sd)}" if (sd := summary.sd[n]) == sd else "") for n in names]
+    return [_mean_sd(name, summary.mean[name], summary.sd[name]) for name in names]
 
 
 def _shown(result: "Result") -> list[str]:
     if result.task.kind == "regression":
-        return ["mae", "rmse", "r2"]
+        return ["mae", "rmse", "r2", "pearson"]
     return ["accuracy", "balanced_accuracy", "auroc", *(["qwk", "score_mae"] if result.task.ordinal else [])]
 
 
@@ -156,16 +161,76 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
     if summary.patient:
         names = [n for n in _shown(result) if n in summary.patient]
         values = ", ".join(
-            f"{SPOKEN.get(n, n)} {number(n, summary.patient[n])}{' %' if n in PER_CENT else ''}" for n in names
+            f"{SPOKEN.get(n, _called(n))} {number(n, summary.patient[n])}{' %' if n in PER_CENT else ''}" for n in names
         )
         mixed = f" ({summary.mixed_patients} with videos of several classes left out)" if summary.mixed_patients else ""
         lines.append(f"One prediction a patient: {values}{mixed}")
+    lines += [*_numbers(result, summary), *_fit(result, summary)]
     if result.looks is not None:
         lines.append(_optimism(result))
     repeats = settings.get("repeats", 1)
     times = "once each" if repeats == 1 else f"once in each of {repeats} repeats"
     lines.append(f"{len(result.predictions) // repeats} videos scored {times} · {seconds:.1f} s")
     return lines
+
+
+def _numbers(result: "Result", summary: "Summary") -> list[str]:
+    """Say what of numbers the table has no room for: visits, both R², and an ejection fraction as a classifier."""
+    lines = []
+    if summary.visit:
+        names = [name for name in _shown(result) if name in summary.visit]
+        lines.append(
+            f"One prediction a visit ({summary.visits}): {_ranged(names, summary.visit, summary.visit_interval)}"
+        )
+    if result.task.classes:
+        return lines
+    lines.append(f"Two quantities are called R²: {_ranged(['r2', 'r_squared'], summary.mean, summary.interval)}")
+    if summary.reduced:
+        name = result.task.column.upper() if result.task.column == "ef" else result.task.column
+        lines.append(f"AUROC of the number for {name} below " + ", ".join(map(_reduced, summary.reduced)))
+    return lines
+
+
+def _ranged(names: list[str], values: Mapping[str, float], ends: Mapping[str, tuple[float, float]]) -> str:
+    """Return metrics with their intervals in a row."""
+    return ", ".join(
+        f"{_called(name)} {number(name, values[name])}" + (f" ({_interval(name, ends[name])})" if name in ends else "")
+        for name in names
+    )
+
+
+def _reduced(each: "Reduced") -> str:
+    if each.auroc is None:
+        return f"{each.below:g}: not defined ({each.positive} of {each.positive + each.negative} videos)"
+    return f"{each.below:g}: {number('auroc', each.auroc)} ({_interval('auroc', each.interval)})"
+
+
+FIT = ("accuracy", "auroc", "auprc")
+"""Metrics of which train and test stand side by side; of numbers MAE alone."""
+
+
+def _fit(result: "Result", summary: "Summary") -> list[str]:
+    """Say how well probes fit what they learnt from, beside how well they do on what they did not."""
+    names = [name for name in (FIT if result.task.classes else ("mae",)) if name in summary.train]
+    each = [
+        f"{_called(name)} {_mean_sd(name, summary.train[name], summary.train_sd[name])} → "
+        f"{_mean_sd(name, summary.mean[name], summary.sd[name])}"
+        for name in names
+    ]
+    return [f"Train → test, mean ± sd over folds: {', '.join(each)}"] if each else []
+
+
+def _called(name: str) -> str:
+    from echolung.evaluation.metrics import LABELS
+
+    return LABELS[name] + (" %" if name in PER_CENT else "")
+
+
+def _mean_sd(name: str, mean: float, sd: float) -> str:
+    if sd != sd:
+        return number(name, mean)
+    # As many digits as the mean has: ± 1.855 beside 16.1 says nothing.
+    return f"{number(name, mean)} ± {f'{sd:.1f}' if abs(mean) >= 10 and name not in PER_CENT else number(name, sd)}"
 
 
 def _optimism(result: "Result") -> str:
@@ -175,8 +240,8 @@ def _optimism(result: "Result") -> str:
     metric = table["metric"].iloc[0]
     unit = " %" if metric in PER_CENT else ""
     best, honest = (number(metric, table[column].mean()) for column in ("best", "honest"))
-    looks = f"{table['looks'].iloc[0]:,} looks a fold"
-    return f"Chosen on the folds it is scored on ({looks}) it would be called {best}{unit} {metric}, not {honest}{unit}"
+    looks, name = f"{table['looks'].iloc[0]:,} looks a fold", SPOKEN.get(metric, _called(metric))
+    return f"Chosen on the folds it is scored on ({looks}) it would be called {best}{unit} {name}, not {honest}{unit}"
 
 
 def number(metric: str, value: float) -> str:

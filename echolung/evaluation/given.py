@@ -10,28 +10,33 @@ PARTS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 """What a column `split` may say, in any case."""
 
 
+FEWEST = 5
+"""Folds of any published study here: a copy that lacks the videos of the last one does not have fewer."""
+
+
 def published_folds(units: Units, videos: pd.DataFrame, cv: int) -> tuple[Folds, str]:
     """Return the folds of the published study and a sentence on where they are from.
 
-    They are the column `published_fold` where there is one (and then `cv` must be 5); else what the study does with any data:
-    scikit-learn's StratifiedKFold over the sorted videos, random_state 42.
+    They are the column `published_fold` where there is one (and then `cv` must be their number); else what the study of
+    POCUS does with any data: scikit-learn's StratifiedKFold over the sorted videos, random_state 42.
 
     Raises:
         InputError: too few videos of a class.
     """
     if "published_fold" in videos and videos["published_fold"].notna().any():
-        if cv != 5:
-            raise InputError(
-                f"--cv {cv}: the published study has 5 folds of these videos. Use --cv 5, or --protocol nested."
-            )
         published = videos["published_fold"].to_numpy(np.float64)
+        count = max(FEWEST, int(np.nanmax(published)) + 1)
+        if cv != count:
+            raise InputError(
+                f"--cv {cv}: the published study has {count} folds of these videos. Use --cv {count}, or --protocol nested."
+            )
         outside = int(np.isnan(published).sum())
         left_out = f" {outside} videos that the study did not have are left out." if outside else ""
-        folds = Folds(np.nan_to_num(published, nan=-1).astype(np.int64), 5)
-        if not all(folds.test(i).any() and holds_every_class(units, folds.train(i)) for i in range(5)):
+        folds = Folds(np.nan_to_num(published, nan=-1).astype(np.int64), count)
+        if not all(folds.test(i).any() and holds_every_class(units, folds.train(i)) for i in range(count)):
             raise InputError(
-                f"The {len(videos)} videos here are too few for the 5 published folds: one is empty, or what remains for its "
-                "training lacks a class. Use --protocol nested."
+                f"The {len(videos)} videos here are too few for the {count} published folds: one is empty, or what remains for "
+                "its training lacks a class. Use --protocol nested."
             )
         return folds, f"Folds are the published ones.{left_out}"
     from sklearn.model_selection import StratifiedKFold

@@ -34,7 +34,7 @@ def one_split(
     Raises:
         InputError: no such division.
     """
-    folds = _divide(setup, split)
+    folds = division(setup, split)
     train, validation, test = (folds.of == part for part in range(3))
     jobs = [Job(setting, train, watch=validation) for setting in grid]
     setup.say_how_long([jobs, [Job(grid[0], train, watch=test)]], f"{len(jobs)} probes")
@@ -42,7 +42,7 @@ def one_split(
     collector = Collector(setup.data.targets, jobs, owners, setup.training.epochs, patience)
     setup.fit(jobs, collector.on_epoch)
     choice = choose(collector.losses[0], grid)
-    outputs, arrays = _learn(setup, choice, train, test | validation)
+    outputs, arrays = _learn(setup, choice, train, test | validation | train)
     notes = [*setup.data.notes, f"Setting and epoch chosen on {validation.sum()} validation videos; test scored once."]
     only = Folds(np.where(test, 0, np.where(train, 1, -1)), 1)
     settings = {**settings, "split": split}
@@ -53,11 +53,14 @@ def one_split(
     )
     if result.probe is not None:
         result = replace(result, probe=with_provenance(result.probe, setup.store, setup.data.videos[train]))
-    seen = np.where(validation[:, None], outputs, np.nan)[None]
-    return calibrated(replace(result, curves=collector.curves(), inner=inner_table(setup, seen, [0])))
+    inner, learnt = (
+        inner_table(setup, np.where(chosen[:, None], outputs, np.nan)[None], [0]) for chosen in (validation, train)
+    )
+    return calibrated(replace(result, curves=collector.curves(), inner=inner, train=learnt))
 
 
-def _divide(setup: Setup, split: str) -> Folds:
+def division(setup: Setup, split: str) -> Folds:
+    """Return train, validation and test as folds 0, 1, 2; InputError where there is no such division."""
     if split == "official":
         return official_split(setup.units, setup.data.videos)
     try:

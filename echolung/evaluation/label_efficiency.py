@@ -19,6 +19,7 @@ from echolung.evaluation.result import build_result
 from echolung.evaluation.selection import Choice
 from echolung.evaluation.setup import Setup, set_up
 from echolung.evaluation.splits import Folds, nested_folds
+from echolung.evaluation.starting import seen_before
 from echolung.evaluation.subsets import Subset, check_shares, distinct, draw_subsets, notes_of_raised
 from echolung.evaluation.summary import summarise
 from echolung.probes import find_kind, settings_with
@@ -114,6 +115,8 @@ def label_efficiency(
         "label_fractions": sorted({subset.fraction for subset in subsets}),
     }  # fmt: skip
     notes = [*run.data.notes, *notes_of_raised(run.units, subsets), *left_out, *fewer_inner_folds(counts)]
+    if question.start is not None:
+        notes += seen_before(question.start, store.snapshot.dataset)
     return _collect(run, outer, subsets, choices, outputs, settings, notes)
 
 

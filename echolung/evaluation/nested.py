@@ -46,7 +46,8 @@ def nested(
         patience: epochs without a lesser inner loss after which a setting is given up; None: never.
         repeats: how often, each time with other folds; initial weights and batches stay. The folds of repeat r are numbered
             from r × folds on.
-        diagnose: also keep inner predictions, calibrate by them, and look what choosing on the scored folds would have given.
+        diagnose: also keep inner predictions, calibrate by them, say how well each probe fits its own training part, and look
+            what choosing on the scored folds would have given.
     """
     cv, seed = setup.question.cv, setup.question.seed
     divisions = [divide(setup.units, cv, seed + REPEAT * repeat) for repeat in range(repeats)]
@@ -55,7 +56,7 @@ def nested(
     parts = [part for _, parts in divisions for part in parts[:-1]] + [everything]
     say_how_long(setup, grid, parts)
     choices, curves = choose_inside(setup, grid, parts, patience)
-    outputs, arrays = refit(setup, parts, choices)
+    outputs, arrays = refit(setup, parts, choices, fit=diagnose)
     counts = sorted({part.inner.count for part in parts})
     notes = [*setup.data.notes, *fewer_inner_folds(counts)]
     settings = {**settings, "folds": cv, "inner_folds": counts, "repeats": repeats}
@@ -72,13 +73,15 @@ def nested(
     if not diagnose:
         return result
     inner = inner_table(setup, predict_inside(setup, parts, choices), names)
+    learnt = np.stack([part.train for part in parts[:-1]])[:, :, None]
+    train = inner_table(setup, np.where(learnt, outputs[:-1], np.nan), names[:-1])
     honest = np.nan_to_num(outputs[:-1])
     looks = []
     for r, (outer, _) in enumerate(divisions):
         own = slice(r * cv, (r + 1) * cv)
         table = best_looks(setup, grid, parts[own], _pooled(honest[own], outer))
         looks.append(table.assign(fold=table["fold"] + r * cv))
-    return calibrated(replace(result, inner=inner, looks=pd.concat(looks, ignore_index=True)))
+    return calibrated(replace(result, inner=inner, train=train, looks=pd.concat(looks, ignore_index=True)))
 
 
 def divide(units: Units, cv: int, seed: int, targets: np.ndarray | None = None) -> tuple[Folds, list[Part]]:

@@ -50,11 +50,20 @@ def choose_inside(
 
 
 def refit(
-    setup: Setup, parts: Sequence[Part], choices: Sequence[Choice]
+    setup: Setup, parts: Sequence[Part], choices: Sequence[Choice], *, fit: bool = False
 ) -> tuple[Float[np.ndarray, "parts v c"], list[Arrays | None]]:
-    """Train each part's choice on the whole part; return what it predicts (NaN outside `test`), and the probes to keep."""
+    """Train each part's choice on the whole part; return what it predicts (NaN outside `test`), and the probes to keep.
+
+    With `fit` it also predicts the part itself: the videos that it has learnt from.
+    """
     jobs = [
-        Job(choice.setting, part.train, choice.epoch if part.keep else None, part.test, targets=part.targets)
+        Job(
+            choice.setting,
+            part.train,
+            choice.epoch if part.keep else None,
+            part.test | part.train if fit else part.test,
+            targets=part.targets,
+        )
         for part, choice in zip(parts, choices, strict=True)
     ]
     outputs, arrays = _outputs_at(setup, jobs, [choice.epoch for choice in choices])
@@ -128,7 +137,7 @@ def best_looks(setup: Setup, grid: Sequence[Setting], parts: Sequence[Part], hon
 
 
 def inner_table(setup: Setup, outputs: Float[np.ndarray, "parts v c"], names: Sequence[int]) -> pd.DataFrame:
-    """Return `Result.inner`: held-out inner predictions as a table, a part after the other under the given numbers."""
+    """Return `Result.inner` (or `train`): outputs that are known as a table, a part after the other under the given numbers."""
     data, classes = setup.data, setup.data.task.classes
     truth = np.array(classes)[data.targets] if classes else data.targets
     tables = []

@@ -1,4 +1,4 @@
-"""One prediction a patient: the mean of what was predicted for the patient's videos."""
+"""One prediction a patient, or a visit: the mean of what was predicted for its videos."""
 
 from typing import Any, NamedTuple
 
@@ -10,16 +10,17 @@ from echolung.datasets.manifest import Task
 from echolung.evaluation import metrics
 from echolung.evaluation.bootstrap import intervals
 
-RANKS = ("auroc", "auprc", "sensitivity_at_90")
+RANKS = ("auroc", "auprc", "auprc_macro", "sensitivity_at_90")
 """Metrics that compare scores of different patients, which only makes sense among those that one probe scored."""
 
 
 class PatientLevel(NamedTuple):
-    """Metric -> value, metric -> interval, and how many patients were left out because their videos differ in class."""
+    """Metric -> value, metric -> interval, and how many units were scored, and left out as their videos differ in class."""
 
     values: dict[str, float]
     interval: dict[str, tuple[float, float]]
     mixed: int
+    units: int
 
 
 def patient_level(
@@ -30,22 +31,35 @@ def patient_level(
     patients: np.ndarray,
     task: Task,
     seed: int = 0,
+    units: np.ndarray | None = None,
 ) -> PatientLevel:
-    """Return the metrics with one prediction a patient, and patient-bootstrap intervals of the main ones.
+    """Return the metrics with one prediction a patient (or `unit`), and patient-bootstrap intervals of the main ones.
 
     All patients together, for repeated cross-validation the mean over repeats. Rank metrics are those of each fold,
     averaged; they are missing where videos of a patient are in several folds.
+
+    Args:
+        truth: [v] class indices (int), or numbers (float).
+        scores: [v, c] probabilities, or predictions [v, 1].
+        folds: [v] which fold's probe scored a video.
+        repeats: [v] which repeat of cross-validation a row belongs to.
+        patients: [v] who is drawn with replacement.
+        task: what was asked.
+        seed: of the resampling.
+        units: [v] what gets one prediction, such as a visit; None: the patient.
     """
-    table = pd.DataFrame(scores).assign(truth=truth, fold=folds, repeat=repeats, patient=patients)
-    grouped = table.groupby(["repeat", "patient"])
+    units = patients if units is None else units
+    table = pd.DataFrame(scores).assign(truth=truth, fold=folds, repeat=repeats, unit=units)
+    grouped = table.groupby(["repeat", "unit"])
     each = grouped.mean().reset_index()
+    each["patient"] = each["unit"].map(dict(zip(units, patients, strict=True)))
     mixed = 0
     if task.classes:
         pure = (grouped["truth"].nunique() == 1).to_numpy()
-        mixed = each["patient"][~pure].nunique()
+        mixed = each["unit"][~pure].nunique()
         each = each[pure]
     if each.empty:
-        return PatientLevel({}, {}, mixed)
+        return PatientLevel({}, {}, mixed, 0)
     one_fold = bool((grouped["fold"].nunique() == 1).all())
     values = [_metrics(part, task, one_fold) for _, part in each.groupby("repeat")]
     means: dict[str, float] = {str(name): float(column.mean()) for name, column in pd.DataFrame(values).items()}
@@ -53,7 +67,8 @@ def patient_level(
     found, _ = intervals(
         labels, told, each["fold"].to_numpy(), each["patient"].to_numpy(str), seed, ordinal=task.ordinal
     )
-    return PatientLevel(means, {name: ends for name, ends in found.items() if name in means}, mixed)
+    known = {name: ends for name, ends in found.items() if name in means}
+    return PatientLevel(means, known, mixed, each["unit"].nunique())
 
 
 def _metrics(each: pd.DataFrame, task: Task, one_fold: bool) -> dict[str, float]:

@@ -11,12 +11,15 @@ from echolung.cache import TokenStore
 from echolung.datasets.manifest import Manifest
 from echolung.errors import InputError
 from echolung.evaluation import published
+from echolung.evaluation.as_is import score_as_is
 from echolung.evaluation.holdout import one_split
 from echolung.evaluation.nested import nested
 from echolung.evaluation.question import Question
 from echolung.evaluation.result import Result
 from echolung.evaluation.setup import set_up
+from echolung.evaluation.starting import check_start, seen_before
 from echolung.probes import find_kind, settings_with
+from echolung.probes.start import Start
 from echolung.text import suggest
 
 PROTOCOLS = ("nested", "seed")
@@ -33,6 +36,8 @@ def cross_validate(
     repeats: int = 1,
     diagnose: bool = True,
     only_fold: int | None = None,
+    start: Start | None = None,
+    as_is: bool = False,
     **asked: Any,
 ) -> Result:
     """Return out-of-fold predictions of a task by probes trained on a store.
@@ -48,12 +53,16 @@ def cross_validate(
         diagnose: nested only: also keep inner predictions, calibrate by them, and look what choosing on the scored folds
             would have given: about a third more training.
         only_fold: seed only: train and report this fold alone.
+        start: a saved head that every probe begins from.
+        as_is: score that head itself; nothing is trained.
         asked: the other fields of `Question`, such as probe="attentive".
 
     Raises:
         InputError: no such task, probe, protocol or group; more folds than patients; a probe that cannot do the task.
     """
-    question = Question(task, manifest, **asked)
+    if as_is:
+        return _as_is(store, start, split, protocol, Question(task, manifest, **asked))
+    question = Question(task, manifest, start=start, **asked)
     kind = find_kind(question.probe)
     _check(protocol, split, question.group, patience)
     if repeats < 1 or (repeats > 1 and (protocol != "nested" or split)):
@@ -68,6 +77,9 @@ def cross_validate(
     if protocol == "seed" or split == "official":
         question = replace(question, group="video")
     setup = set_up(store, question, grid)
+    if start is not None:
+        warnings = seen_before(start, store.snapshot.dataset, split)
+        setup = replace(setup, data=replace(setup.data, notes=(*setup.data.notes, *warnings)))
     settings = {
         **setup.settings,
         "protocol": "split" if split else protocol,
@@ -79,6 +91,22 @@ def cross_validate(
     if protocol == "seed":
         return published.published(setup, grid, settings, only_fold)
     return nested(setup, grid, settings, patience=patience, repeats=repeats, diagnose=diagnose)
+
+
+def _as_is(store: TokenStore, start: Start | None, split: str | None, protocol: str, question: Question) -> Result:
+    """Return what a saved head makes of a store."""
+    if start is None:
+        raise InputError("--as-is scores a saved head: name it with --start-from.")
+    if protocol != "nested" or question.hyper:
+        raise InputError("--as-is trains nothing: it goes with no --set, --depth, --loss or other --protocol.")
+    _check(protocol, split, question.group, None)
+    question = replace(question, probe=start.probe.kind, group="video" if split == "official" else question.group)
+    # Whatever its loss was, none is taken here.
+    setup = set_up(store, question, [{name: value for name, value in start.setting.items() if name != "loss"}])
+    notes = check_start(start, store, question, setup.data, setup.features.dim)
+    notes += seen_before(start, store.snapshot.dataset, split)
+    setup = replace(setup, data=replace(setup.data, notes=(*setup.data.notes, *notes)))
+    return score_as_is(setup, start, setup.settings, split)
 
 
 def _check(protocol: str, split: str | None, group: str | None, patience: int | None) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from echolung.datasets.manifest import Manifest
+from echolung.probes.start import Start
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +27,8 @@ class Question:
             do not fit are read from the store in every epoch.
         precision: of the products over tokens: "float32", "bfloat16", or "auto": bfloat16 where the processor or GPU has it.
         fusion: "early" joins a video's segments along the token axis, "late" averages the outputs of each.
+        start: the saved head that every probe begins from; its kind and shape go before `probe` and `hyper`. None: probes
+            begin from random parameters.
         tell: is told what a long run is about to do.
     """
 
@@ -42,4 +45,11 @@ class Question:
     memory: float = 4e9
     precision: str = "float32"
     fusion: str = "early"
+    start: Start | None = None
     tell: Callable[[str], None] = lambda text: None
+
+    def __post_init__(self) -> None:
+        """Let the saved head say what kind of probe it is, and of what shape."""
+        if self.start is not None:
+            object.__setattr__(self, "hyper", self.start.hyper(self.hyper))
+            object.__setattr__(self, "probe", self.start.probe.kind)

@@ -22,9 +22,10 @@ class Result:
     """What an evaluation found.
 
     Attributes:
-        predictions: one row a scored video: video_id, patient, source, fold, truth, then p_<class> or prediction.
+        predictions: one row a scored video: video_id, patient, source (and visit, where the dataset knows visits), fold, truth,
+            then p_<class> or prediction.
         folds: one row a fold: patients and videos in train and test, and what guessing from the training part predicts (the
-            share of each class, or the mean).
+            share of each class, or the mean; of numbers also `median`).
         chosen: for each fold the setting and epoch it predicts with.
         probe: fitted on everything by the same selection; None for the seed protocol, whose selection has no meaning there.
         task: what was asked.
@@ -34,6 +35,8 @@ class Result:
             its probe was trained or chosen on; each counted once.
         inner: held-out predictions of the inner folds by the chosen setting at the chosen epoch, one row a part and video:
             part (the outer fold whose training part it is; -1: everything), video_id, truth, then as in `predictions`.
+        train: what each outer fold's probe says of the very videos that it was trained on, columns as in `inner`: how well it
+            fits, and nothing of how well it does.
         curves: one row a part, setting (its place in the grid) and epoch: held-out loss, and accuracy (NaN of numbers). Of the
             inner folds; of the seed protocol, of the very fold that is reported.
         looks: what the best of all looks at the scored fold itself would have been, one row an outer fold: fold, metric,
@@ -50,6 +53,7 @@ class Result:
     notes: tuple[str, ...] = field(default=())
     shared: dict[str, int] = field(default_factory=dict)
     inner: pd.DataFrame | None = None
+    train: pd.DataFrame | None = None
     curves: pd.DataFrame | None = None
     looks: pd.DataFrame | None = None
     temperatures: tuple[float, ...] = ()
@@ -125,7 +129,7 @@ def build_result(
             for unit, column in (("patient", "patient"), ("video", "video_id"))
         }
         counts = {f"{unit}_shared": len(names) for unit, names in both.items()}
-        table.append({"fold": fold, **sizes, **counts, "guess": _guess(data, train)})
+        table.append({"fold": fold, **sizes, **counts, **guesses(data, train)})
     chosen = [{**choice.setting, "epoch": choice.epoch} for choice in choices]
     fitted = None
     if final is not None and final[1] is not None:
@@ -140,7 +144,10 @@ def prediction_table(data: TaskData, scored: np.ndarray, folds: np.ndarray, outp
     classes = data.task.classes
     scores = softmax(outputs[scored]) if classes else outputs[scored].astype(np.float32)
     truth = np.array(classes)[data.targets[scored]] if classes else data.targets[scored]
-    table = data.videos.loc[scored, ["video_id", "patient", "source"]].reset_index(drop=True)
+    known = ["video_id", "patient", "source", *(["visit"] if "visit" in data.videos else [])]
+    table = data.videos.loc[scored, known].reset_index(drop=True)
+    if "visit" in table:
+        table["visit"] = table["visit"].fillna("").astype(str)
     columns: dict[str, Any] = dict(zip(score_columns(data.task), scores.T, strict=True))
     return table.assign(fold=folds[scored], truth=truth, **columns)
 
@@ -163,8 +170,9 @@ def kept_together(data: TaskData, folds: Folds, order: Sequence[int]) -> str:
     return "video" if unknown or sum(map(len, patients)) > len(set.union(*patients)) else "patient"
 
 
-def _guess(data: TaskData, train: np.ndarray) -> list[float]:
-    """Return the prediction of whoever only knows the labels of the training part."""
+def guesses(data: TaskData, train: np.ndarray) -> dict[str, list[float]]:
+    """Return the `guess` (of numbers also the `median`) of whoever only knows the labels of the training part."""
+    known = data.targets[train]
     if not data.task.classes:
-        return [float(data.targets[train].mean())]
-    return (np.bincount(data.targets[train], minlength=data.outputs) / train.sum()).tolist()
+        return {"guess": [float(known.mean())], "median": [float(np.median(known))]}
+    return {"guess": (np.bincount(known, minlength=data.outputs) / train.sum()).tolist()}

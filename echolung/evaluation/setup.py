@@ -13,6 +13,7 @@ from echolung.errors import InputError, RunError
 from echolung.evaluation.data import TaskData, task_data
 from echolung.evaluation.question import Question
 from echolung.evaluation.splits import Units
+from echolung.evaluation.starting import check_start
 from echolung.probes import Features, Job, ProbeKind, Training, find_kind, load_features
 from echolung.probes.jobs import Arrays, OnEpoch, Setting
 from echolung.probes.objectives import CLASSIFICATION, REGRESSION
@@ -78,6 +79,8 @@ def set_up(store: TokenStore, question: Question, settings: Sequence[Setting]) -
             f"The probe {probe} cannot learn numbers, and the task {data.name} is a regression; use linear."
         )
     _check_losses(data.task, settings)
+    if question.start is not None:
+        data = replace(data, notes=(*data.notes, *check_start(question.start, store, question, data, features.dim)))
     if question.device == "cpu" and any(setting.get("depth", 1) > 1 for setting in settings):
         question.tell(
             "Self-attention over all tokens is not shared between probes: with --depth above 1 a GPU is advised."
@@ -87,7 +90,8 @@ def set_up(store: TokenStore, question: Question, settings: Sequence[Setting]) -
         precision = "float32" if kind.pooled else probe_precision(question.device)
     room = memory - (features.held.nbytes if features.in_memory else memory / 2)
     length = (question.epochs or kind.epochs) if kind.epochs > 1 else 1
-    training = Training(length, batch, question.seed, question.device, room, precision)
+    start = None if question.start is None else question.start.probe.arrays
+    training = Training(length, batch, question.seed, question.device, room, precision, start=start)
     features, training = kind.prepare(features.select(data.rows), settings, training)
     training = replace(training, epochs=max([s.get("epochs", length) for s in settings], default=length))
     units = Units.of(data.targets, data.groups, data.level, data.task.classes)
@@ -106,6 +110,8 @@ def set_up(store: TokenStore, question: Question, settings: Sequence[Setting]) -
         "threads": torch.get_num_threads(),
         "hyper": dict(question.hyper),
     }
+    if question.start is not None:
+        resolved["start"] = question.start.to_json()
     return Setup(store, question, data, features, kind, training, units, resolved)
 
 

@@ -14,9 +14,10 @@ from echolung.evaluation.data import TaskData, manifest_of, task_data
 from echolung.evaluation.nested import calibrated
 from echolung.evaluation.parts import Part, choose_inside, inner_table, predict_inside, refit, say_how_long
 from echolung.evaluation.question import Question
-from echolung.evaluation.result import Result, prediction_table, saved_probe
+from echolung.evaluation.result import Result, guesses, prediction_table, saved_probe
 from echolung.evaluation.setup import Setup, set_up
 from echolung.evaluation.splits import inner_folds
+from echolung.evaluation.starting import seen_before
 from echolung.probes import find_kind, load_features, settings_with
 from echolung.probes.kinds import PROBES
 from echolung.probes.saved import with_provenance
@@ -66,6 +67,8 @@ def transfer(
     setup = set_up(store, replace(question, task=learnt[0], manifest=manifest), grid)
     target, notes = _target(test, asked_of_test, setup)
     notes = [*_told(setup.data.notes, left, "--map does not name them"), *notes]
+    if question.start is not None:
+        notes += seen_before(question.start, test.snapshot.dataset)
     inner = inner_folds(setup.units, question.seed)
     if inner is None:
         raise InputError(f"{store.path.name} has too few {setup.data.level}s of a class to choose a setting on.")
@@ -194,17 +197,13 @@ def _told(notes: Sequence[str], left: list[str], why: str) -> list[str]:
 
 
 def _folds(learnt: TaskData, target: TaskData) -> pd.DataFrame:
-    guess = (
-        (np.bincount(learnt.targets, minlength=learnt.outputs) / len(learnt.targets)).tolist()
-        if learnt.task.classes
-        else [float(learnt.targets.mean())]
-    )
     sizes = {
         f"{unit}s_{part}": len(set(data.videos[column].astype(str)) - {""})
         for part, data in (("train", learnt), ("test", target))
         for unit, column in (("patient", "patient"), ("video", "video_id"))
     }
-    return pd.DataFrame([{"fold": 0, **sizes, "patients_shared": 0, "groups_shared": 0, "guess": guess}])
+    told = guesses(learnt, np.ones(len(learnt.targets), bool))
+    return pd.DataFrame([{"fold": 0, **sizes, "patients_shared": 0, "groups_shared": 0, **told}])
 
 
 def _shared(learnt: TaskData, target: TaskData) -> dict[str, int]:

@@ -42,6 +42,8 @@ class ProbeBank:
         outputs: number of classes, or 1 for numbers.
         device: where to train.
         precision: "float32" or "bfloat16", of the products over tokens.
+        start: a saved head's arrays, which every probe begins from; numbers are then learnt in its unit. None: each begins
+            from random ones, by its seed.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class ProbeBank:
         outputs: int,
         device: torch.device | str = "cpu",
         precision: str = "float32",
+        start: dict[str, np.ndarray] | None = None,
     ) -> None:
         self.head = head
         self.device = torch.device(device)
@@ -62,19 +65,21 @@ class ProbeBank:
         self.recipes = list(recipes)
         self.present = list(range(len(recipes)))
         self.members = torch.from_numpy(np.ascontiguousarray(members))
-        self.objective = make_objective(targets, outputs, members, recipes, self.device)
-        self.parameters = self._draw(dim)
+        self.objective = make_objective(targets, outputs, members, recipes, self.device, start)
+        self.parameters = self._draw(dim, start)
         decay = torch.tensor([recipe.weight_decay for recipe in recipes], dtype=torch.float64)
         self.optimiser = StackedAdamW(self._learnt(), decay)
         self._set_rates()
 
-    def _draw(self, dim: int) -> Parameters:
+    def _draw(self, dim: int, start: dict[str, np.ndarray] | None) -> Parameters:
         one_for_each_seed: dict[int, Parameters] = {}
         for recipe in self.recipes:
             if recipe.seed not in one_for_each_seed:
                 generator = torch.Generator().manual_seed(recipe.seed)
-                drawn = self.head.init(dim, self.objective.width, generator)
-                one_for_each_seed[recipe.seed] = {**drawn, **self.objective.extra()}
+                drawn = self.head.init(dim, self.objective.width, generator) | self.objective.extra()
+                if start is not None:
+                    drawn = {name: torch.as_tensor(start[name], dtype=torch.float32) for name in drawn}
+                one_for_each_seed[recipe.seed] = drawn
         names = next(iter(one_for_each_seed.values()))
         return {
             name: torch.stack([one_for_each_seed[recipe.seed][name] for recipe in self.recipes]).to(self.device)
@@ -89,7 +94,8 @@ class ProbeBank:
         self.dropout = torch.tensor([r.dropout for r in here], device=self.device)
         self.l1 = torch.tensor([r.l1 for r in here], device=self.device)
         self.l2 = torch.tensor([r.l2 for r in here], device=self.device)
-        self.drops, self.penalises = bool(self.dropout.any()), bool(self.l1.any() or self.l2.any())
+        self.drops = self.head.drops or bool(self.dropout.any())
+        self.penalises = bool(self.l1.any() or self.l2.any())
 
     # ---- training ----------------------------------------------------------------------------------------------------
 

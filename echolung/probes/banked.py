@@ -29,8 +29,8 @@ SMALL = 2_000_000
 MakeHead = Callable[[Setting], Head]
 """Setting, with all hyper-parameters, -> the head it describes."""
 
-STRUCTURE = ("depth", "queries", "hidden", "batch_norm", "loss")
-"""Hyper-parameters that change what parameters there are: probes that differ in one are not stacked."""
+STRUCTURE = ("depth", "queries", "hidden", "batch_norm", "norm", "input_dropout", "loss")
+"""Hyper-parameters that make another head: probes that differ in one are not stacked."""
 
 
 def banked(
@@ -59,6 +59,7 @@ def banked(
         seed_settings=seed_settings,
         hyper=hyper,
         prepare=partial(_prepare, make_head, whole),
+        shapes=partial(_shapes, make_head, whole),
     )
 
 
@@ -80,6 +81,16 @@ def _prepare(
         return features if on_host else features.to(training.device), training
     prepared = features.standardise(heads[0].normalise, dtype, training.device)
     return prepared, replace(training, memory=training.memory - more) if on_host else training
+
+
+def _shapes(
+    make_head: MakeHead, whole: Callable[[Setting], Setting], setting: Setting, dim: int, outputs: int
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter that one probe has."""
+    ordered = whole(setting)["loss"] == "coral"
+    drawn = make_head(whole(setting)).init(dim, 1 if ordered else outputs, torch.Generator())
+    extra = {"coral.bias": (outputs - 1,)} if ordered else {}
+    return {name: tuple(value.shape) for name, value in drawn.items()} | extra
 
 
 def _fit(
@@ -212,6 +223,7 @@ def _bank(
         outputs=outputs,
         device=training.device,
         precision=training.precision,
+        start=training.start,
     )
 
 

@@ -55,6 +55,7 @@ class Training:
         videos: [v] those that batches are drawn from; None: those that any of the jobs learns from. A job learns the same
             whatever is trained beside it where this is given.
         precision: "float32" or "bfloat16", of the products over tokens; parameters and optimiser are float32 always.
+        start: the arrays of a saved head that every job begins from; None: from random ones.
     """
 
     epochs: int
@@ -64,6 +65,7 @@ class Training:
     memory: float = 4e9
     precision: str = "float32"
     videos: Bool[np.ndarray, " v"] | None = None
+    start: Arrays | None = None
 
 
 def targets_of(jobs: Sequence[Job], targets: np.ndarray) -> np.ndarray:
@@ -96,6 +98,7 @@ class ProbeKind:
         hyper: every hyper-parameter it has, by name.
         prepare: (features, settings, training) -> features made ready for many epochs, and the training that is left with
             the memory that this took. Not needed for `fit`, only faster.
+        shapes: (setting, dim, outputs) -> the shape of each array that a saved probe must have.
     """
 
     title: str
@@ -111,3 +114,4 @@ class ProbeKind:
     prepare: Callable[[Features, Sequence[Setting], Training], tuple[Features, Training]] = (
         lambda features, settings, training: (features, training)
     )
+    shapes: Callable[[Setting, int, int], dict[str, tuple[int, ...]]] = lambda setting, dim, outputs: {"mean": (dim,)}

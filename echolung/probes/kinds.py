@@ -8,7 +8,7 @@ from typing import Any
 from echolung.errors import InputError
 from echolung.probes import classical
 from echolung.probes.banked import banked
-from echolung.probes.heads import ATTENTIVE, LINEAR, Head, attentive_deep, attentive_lite, mlp
+from echolung.probes.heads import ATTENTIVE, LINEAR, NORMS, Head, attentive_deep, attentive_lite, mlp
 from echolung.probes.hyper import Choice, Hyper, Number, read_setting
 from echolung.probes.jobs import ProbeKind, Setting
 from echolung.probes.objectives import CLASSIFICATION, REGRESSION
@@ -37,10 +37,18 @@ def _learning(lr: tuple[float, float]) -> Hyper:
         "label_smoothing": Number(0.0, 0, 0.9, search=(0.0, 0.2), about="of cross-entropy"),
         "class_weights": Choice("none", ("none", "balanced"), ("none", "balanced"), "balanced: n / (C · n_c)"),
         "warmup": Number(0.0, 0, 0.9, about="share of the steps in which the learning rate rises"),
+        "schedule": Choice(
+            "cosine", ("cosine", "constant"), about="of the learning rate after that: to 0, or as it is"
+        ),
         "epochs": Number(50, 1, 100_000, whole=True, about="length of the schedule"),
         "loss": Choice("auto", ("auto", *CLASSIFICATION, *REGRESSION), about="auto: cross-entropy, smooth-l1"),
     }
 
+
+_PENALTIES: Hyper = {
+    "l1": Number(0.0, 0, 10, about="weight of Σ |W| in the loss"),
+    "l2": Number(0.0, 0, 10, about="weight of Σ W² in the loss"),
+}
 
 _ATTENTIVE: Hyper = {
     **_learning((1e-5, 3e-3)),
@@ -54,10 +62,11 @@ _LITE: Hyper = {
 
 _MLP: Hyper = {
     **_learning((1e-5, 1e-2)),
-    "hidden": Choice("256", None, about="widths of the hidden layers, such as 256 or 512x128"),
+    "hidden": Choice("256", None, about="widths of the hidden layers, such as 256 or 512x128; none: one linear layer"),
+    "norm": Choice("layer", NORMS, about="of the mean token: LayerNorm, BatchNorm, or none"),
+    "input_dropout": Number(0.0, 0, 0.95, about="after that norm, before the first layer"),
     "batch_norm": Choice("no", ("no", "yes"), about="BatchNorm after each hidden layer"),
-    "l1": Number(0.0, 0, 10, about="weight of Σ |W|"),
-    "l2": Number(0.0, 0, 10, about="weight of Σ W²"),
+    **_PENALTIES,
 }
 
 
@@ -67,9 +76,10 @@ def _attentive(setting: Setting) -> Head:
 
 def _mlp(setting: Setting) -> Head:
     text = str(setting["hidden"])
-    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
-        raise InputError(f"hidden {text!r} must be widths of layers, such as 256 or 512x128.")
-    return mlp(tuple(int(width) for width in text.split("x")), setting["batch_norm"] == "yes")
+    if text != "none" and not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", text):
+        raise InputError(f"hidden {text!r} must be widths of layers, such as 256 or 512x128, or none.")
+    hidden = () if text == "none" else tuple(int(width) for width in text.split("x"))
+    return mlp(hidden, setting["batch_norm"] == "yes", setting["norm"], setting["input_dropout"])
 
 
 PROBES: dict[str, ProbeKind] = {
@@ -78,15 +88,20 @@ PROBES: dict[str, ProbeKind] = {
         lambda setting: LINEAR,
         _grid((3e-3, 1e-3, 3e-4), (0.04, 0.004, 0.0004)),
         SEED_GRID,
-        _learning((1e-5, 3e-2)),
+        {**_learning((1e-5, 3e-2)), **_PENALTIES},
         pooled=True,
     ),
     "logistic": classical.classical(
-        "logistic regression on standardised mean tokens",
+        "logistic regression on standardised mean tokens, penalised by L2, L1 or both",
         classical.logistic_fit,
         classical.logistic_predict,
         tuple({"C": c} for c in (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)),
-        {"C": Number(1e-2, 1e-10, 1e10, search=(1e-5, 1e2), log=True, about="inverse strength of L2")},
+        {
+            "C": Number(1e-2, 1e-10, 1e10, search=(1e-5, 1e2), log=True, about="inverse strength of the penalty"),
+            "l1_ratio": Number(
+                0.0, 0, 1, about="share of L1 in the penalty: 0 is L2 alone, 1 L1 alone, between elastic net"
+            ),
+        },
         regression=False,
     ),
     "knn": classical.classical(

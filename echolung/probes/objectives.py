@@ -183,7 +183,11 @@ def _coral_outputs(raw: Float[Tensor, "p b w"], bias: Float[Tensor, "p k"]) -> F
 
 
 class Regression:
-    """Numbers, standardised by mean and standard deviation of each probe's own training videos; SmoothL1, L1 or MSE."""
+    """Numbers, standardised by mean and standard deviation of each probe's own training videos; SmoothL1, L1 or MSE.
+
+    Probes that begin from a saved head stay in its unit, its `target.shift` and `target.scale`: its last layer means nothing
+    in another. A head trained with an encoder has none of these, 0 and 1: its outputs are in the label's unit.
+    """
 
     def __init__(
         self,
@@ -191,6 +195,7 @@ class Regression:
         members: Bool[np.ndarray, "p v"],
         recipes: Sequence[Recipe],
         device: torch.device,
+        start: dict[str, np.ndarray] | None = None,
     ) -> None:
         self.width = 1
         self.targets = _Targets(targets, len(recipes), device)
@@ -198,6 +203,11 @@ class Regression:
         own = [values[row] for values, row in zip(_each(targets, len(recipes)), members, strict=True)]
         means = [float(values.mean(dtype=np.float64)) for values in own]
         spreads = [max(float(values.std(dtype=np.float64)), 1e-8) for values in own]
+        if start is not None:
+            shift, scale = (
+                np.ravel(start.get(f"target.{name}", default)) for name, default in (("shift", 0.0), ("scale", 1.0))
+            )
+            means, spreads = [float(shift[0])] * len(own), [float(scale[0])] * len(own)
         self.shift = torch.tensor(means, dtype=torch.float32, device=device)
         self.scale = torch.tensor(spreads, dtype=torch.float32, device=device)
         names = [r.loss if r.loss in REGRESSION else "smooth-l1" for r in recipes]
@@ -243,8 +253,11 @@ def make_objective(
     members: Bool[np.ndarray, "p v"],
     recipes: Sequence[Recipe],
     device: torch.device,
+    start: dict[str, np.ndarray] | None = None,
 ) -> CrossEntropy | Coral | Regression:
     """Return the objective of a bank: numbers (float targets) are a regression, classes ordered only where recipes say "coral".
+
+    `start`: the arrays of the saved head that all probes begin from; None: random ones.
 
     Raises:
         InputError: a loss that is not for such targets, or label smoothing with CORAL.
@@ -259,7 +272,7 @@ def make_objective(
         if recipe.loss == "coral" and recipe.label_smoothing:
             raise InputError("label_smoothing goes with cross-entropy, not with loss coral.")
     if numbers:
-        return Regression(targets, members, recipes, device)
+        return Regression(targets, members, recipes, device, start)
     kind = Coral if recipes[0].loss == "coral" else CrossEntropy
     return kind(targets, classes, members, recipes, device)
 

@@ -16,6 +16,7 @@ class Recipe:
         epochs: length of its schedule.
         stop: epoch after which it is trained no more; None: the end of the schedule.
         warmup: share of the schedule in which the learning rate rises.
+        schedule: what follows: "cosine", a fall along a half cosine to 0, or "constant".
         dropout: share of values that the head's dropout sets to 0.
         label_smoothing: ε of cross-entropy.
         balanced: weigh classes by n / (C · n_c) of the probe's own videos.
@@ -30,6 +31,7 @@ class Recipe:
     epochs: int = 50
     stop: int | None = None
     warmup: float = 0.0
+    schedule: str = "cosine"
     dropout: float = 0.0
     label_smoothing: float = 0.0
     balanced: bool = False
@@ -41,7 +43,7 @@ class Recipe:
     @classmethod
     def of(cls, setting: Mapping[str, Any], epochs: int, seed: int, stop: int | None = None) -> "Recipe":
         """Return the recipe in a setting; what only shapes the head is passed over."""
-        names = ("lr", "weight_decay", "warmup", "dropout", "label_smoothing", "loss", "l1", "l2")
+        names = ("lr", "weight_decay", "warmup", "schedule", "dropout", "label_smoothing", "loss", "l1", "l2")
         return cls(
             **{name: setting[name] for name in names if name in setting},
             epochs=setting.get("epochs", epochs),
@@ -56,11 +58,13 @@ class Recipe:
         return min(self.stop or self.epochs, self.epochs)
 
     def rate(self, step: int, steps: int) -> float:
-        """Return the learning rate at `step` (from 0) with `steps` an epoch: up along a line, down along a half cosine to 0."""
+        """Return the learning rate at `step` (from 0) with `steps` an epoch: up along a line, then as `schedule` says."""
         total = self.epochs * steps
         rising = round(self.warmup * total)
         if step < rising:
             return self.lr * (step + 1) / rising
+        if self.schedule == "constant":
+            return self.lr
         return self.lr * cosine(step - rising, total - rising)
 
 

@@ -66,8 +66,8 @@ def load_probe(path: Path | str) -> Probe:
     file = path / "probe.safetensors" if path.is_dir() else path
     if not file.exists() and (path / "record.json").is_file():
         raise InputError(
-            f"The run {path} saved no probe: the seed protocol and curves of label efficiency choose none. Repeat it "
-            "with another protocol."
+            f"The run {path} saved no probe: the seed protocol, curves of label efficiency and fine-tuning do not. Repeat it "
+            "with another protocol (fine-tuning: with --keep NAME, for an encoder and its head)."
         )
     try:
         with safe_open(file, framework="numpy") as stream:

@@ -44,6 +44,7 @@ def save_comparison(found: Comparison, runs: list[Run], command: str = "", folde
                 "name": run.folder.resolve().name,
                 "encoder": run.record["encoder"],
                 "predictions": digest_of(run.folder / "predictions.csv"),
+                **({"continuity": run.record["continuity"]} if run.record.get("continuity") else {}),
             }
             for run in runs
         ],

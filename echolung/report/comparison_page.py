@@ -39,6 +39,7 @@ def write_page(found: Comparison, record: dict[str, Any], figure: Path, path: Pa
         why=WHY_THEY_DIFFER if any(each.tests for each in found.contrasts) else "",
         seeds=text.seeds(found),
         differing=_differing(found),
+        smooth=_smoothness(record),
         notes=found.notes,
         runs=[run["name"] for run in record["runs"]],
         command=record["command"],
@@ -68,3 +69,10 @@ def _folds(found: Comparison, i: int) -> Table:
 def _differing(found: Comparison) -> Table:
     rows = [[Cell(fact), *map(Cell, texts)] for fact, texts in found.differing.items()]
     return Table("What differs", ("", *found.names), rows, sortable=False)
+
+
+def _smoothness(record: dict[str, Any]) -> Table:
+    name, *heads = text.SMOOTHNESS
+    rows = [[Cell(cell) for cell in row] for row in text.smoothness(record["runs"])]
+    title = "How smoothly the number changes over the embeddings, 95 % intervals of each alone"
+    return Table(title, (name, *(f"{head}#" for head in heads)), rows, sortable=False)

@@ -1,8 +1,11 @@
 """A comparison in words and cells, the same for the terminal and the page."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from echolung.evaluation.comparison import Comparison, Contrast, Gain
 from echolung.evaluation.metrics import LABELS
-from echolung.report.html.tables import LOWER, PER_CENT, in_words, number, spread
+from echolung.report.html.tables import LOWER, PER_CENT, between, in_words, number, spread
 from echolung.report.leaderboard import counted
 
 
@@ -97,3 +100,26 @@ def seeds(found: Comparison) -> list[str]:
         for name, values in found.per_run.items()
         if len(values[found.metric]) > 1
     ]
+
+
+SMOOTHNESS = (
+    "embeddings of",
+    "Spearman, distance and difference",
+    "MAE of the 5 nearest (by chance)",
+    "trustworthiness",
+)
+"""Heads of `smoothness`; docs/report.md says what each is."""
+
+
+def smoothness(runs: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Return a row for each run (`encoder`, `continuity`) that knows how smoothly the number changes; none of one alone."""
+    rows = []
+    for run in runs:
+        if found := run.get("continuity"):
+            rho, mae, trust, by_chance = (
+                number("", found[name]) for name in ("spearman", "knn_mae", "trustworthiness", "knn_mae_chance")
+            )
+            ends = {name: f"[{between('', found[f'{name}_interval'])}]" for name in ("spearman", "knn_mae")}
+            told = [f"{rho} {ends['spearman']}", f"{mae} {ends['knn_mae']} ({by_chance})", trust]
+            rows.append([str(run["encoder"]), *told])
+    return rows if len(rows) > 1 else []

@@ -2,6 +2,8 @@
 
 import json
 import math
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from echolung.errors import InputError
 BLUE, GREY, RED, GREEN = "#1f5fa8", "#9aa3ad", "#d1495b", "#3a8f6b"
 GENERATORS = (BLUE, RED, GREEN, GREY)
 
-NAMES = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
+NAMES = {"r2": "R²", "balanced_accuracy": "balanced accuracy", "mae": "MAE", "rmse": "RMSE", "auroc": "AUROC"}
+
+MOST_PANELS = 3
+"""Gauges that are drawn, at most."""
 
 SMOOTH = 50
 """Most smoothed points that a loss curve is drawn with; each is the mean of a stretch of steps."""
@@ -69,7 +74,7 @@ def draw_log(log: pd.DataFrame, title: str, path: Path) -> None:
     from matplotlib.figure import Figure
 
     gauges, scores = _rows(log, "gauges"), _rows(log, "scores")
-    panels = [_draw_ranks, _draw_spread, _draw_context] * bool(len(gauges)) + [_draw_scores] * bool(len(scores))
+    panels = _gauge_panels(gauges) + [_draw_scores] * bool(len(scores))
     figure = Figure(figsize=(9.0, 6.4 if panels else 4.2), layout="constrained", dpi=150)
     parts = figure.subfigures(2 if panels else 1, 1, height_ratios=[1.75, 1] if panels else [1], squeeze=False)[:, 0]
     upper, lower = parts[0].subplots(2, 1, sharex=True, height_ratios=[4, 1])
@@ -85,6 +90,23 @@ def draw_log(log: pd.DataFrame, title: str, path: Path) -> None:
     figure.savefig(path, metadata={"Software": None})
 
 
+def _gauge_panels(gauges: pd.DataFrame) -> list[Callable[[Any, pd.DataFrame], None]]:
+    """Return what to draw of the gauges: of JEPA its own three panels, of an objective with labels a panel each."""
+    if not len(gauges):
+        return []
+    names = list(gauges["value"].iloc[-1])
+    if "std_wanted" in names:
+        return [_draw_ranks, _draw_spread, _draw_context]
+    return [partial(_draw_gauge, name) for name in names[:MOST_PANELS]]
+
+
+def _draw_gauge(name: str, axes: Any, gauges: pd.DataFrame) -> None:
+    values = [row.get(name, math.nan) for row in gauges["value"]]
+    axes.plot(gauges["step"], values, color=BLUE, lw=1.4)
+    axes.set_title(name.replace("_", " "), fontsize=9, loc="left")
+    axes.set_xlabel("step", fontsize=8)
+
+
 def _draw_loss(axes: Any, log: pd.DataFrame) -> None:
     steps, loss = log["step"].to_numpy(), log["loss"].to_numpy(float)
     at, mean = smooth(steps, loss)
@@ -95,7 +117,7 @@ def _draw_loss(axes: Any, log: pd.DataFrame) -> None:
         low, high = np.quantile(finite, [0.002, 0.998])
         room = 0.08 * (high - low) or 0.05
         axes.set_ylim(low - room, high + room)  # one wild step must not flatten the rest
-    axes.set_ylabel("loss (L1)", fontsize=9)
+    axes.set_ylabel("loss", fontsize=9)
     axes.legend(frameon=False, fontsize=8, loc="upper right")
 
 
@@ -141,11 +163,11 @@ def _draw_context(axes: Any, gauges: pd.DataFrame) -> None:
 
 
 def _draw_scores(axes: Any, scores: pd.DataFrame) -> None:
-    values = [row.get("score", math.nan) for row in scores["value"]]
     name = next((key for key in scores["value"].iloc[-1] if key != "score"), "score")
+    values = [row.get(name, math.nan) for row in scores["value"]]
     axes.plot(scores["step"], values, color=GREEN, lw=1.4, marker="o", ms=4)
     axes.margins(y=0.2)
-    axes.set_title(f"labelled probe: {NAMES.get(name, name)}", fontsize=9, loc="left")
+    axes.set_title(f"held out: {NAMES.get(name, name)}", fontsize=9, loc="left")
     axes.set_xlabel("step", fontsize=8)
 
 

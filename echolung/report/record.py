@@ -76,8 +76,8 @@ def _write(result: Result, summary: Summary, twins: Sequence[Twin], encoder: str
     # float32 in its shortest form: reading it back gives the very numbers that the metrics were computed from.
     predictions.to_csv(folder / "predictions.csv", index=False, lineterminator="\n")
     summary.folds.to_csv(folder / "folds.csv", index_label="fold", float_format="%.6f", lineterminator="\n")
-    for name, table in (("inner", result.inner), ("curves", result.curves), ("looks", result.looks)):
-        if table is not None:
+    for name in ("inner", "train", "curves", "looks"):
+        if (table := getattr(result, name)) is not None:
             table.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
     if twins:
         tables = [twin.result.predictions.assign(encoder=twin.encoder) for twin in twins]

@@ -19,7 +19,7 @@ from echolung.probes.saved import load_probe
 RECORD_SCHEMA = 2
 """2 added digests, curves, inner predictions, twins, findings and the command."""
 
-NAMES = {"video_id": str, "patient": str, "source": str, "encoder": str}
+NAMES = {"video_id": str, "patient": str, "source": str, "visit": str, "encoder": str}
 """Columns that are names, whatever they look like."""
 
 
@@ -139,7 +139,7 @@ def _result(folder: Path, record: dict[str, Any], task: Task, predictions: pd.Da
     heat = tuple(fold["temperature"] for fold in record["folds"] if fold.get("temperature") is not None)
     extra = {
         name: _read(folder / f"{name}.csv", task)
-        for name in ("inner", "curves", "looks")
+        for name in ("inner", "train", "curves", "looks")
         if (folder / f"{name}.csv").is_file()
     }
     return Result(

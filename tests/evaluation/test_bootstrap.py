@@ -65,14 +65,20 @@ def test_intervals_of_numbers():
     truth, groups = random.normal(size=60), np.arange(60) // 2
     scores = truth[:, None] + random.normal(size=(60, 1))
     found, redrawn = intervals(truth, scores, np.zeros(60, int), groups, resamples=500)
-    assert redrawn == 0 and set(found) == {"mae", "rmse", "r2"}
+    assert redrawn == 0 and set(found) == {"mae", "rmse", "r2", "r_squared", "pearson"}
     for name, score in (
         ("mae", sk.mean_absolute_error),
         ("rmse", sk.root_mean_squared_error),
         ("r2", sk.r2_score),
+        ("pearson", weighted_pearson),
     ):
         values = [score(truth, scores[:, 0], sample_weight=row) for row in resample(groups, 0, 500)]
         np.testing.assert_allclose(found[name], np.quantile(values, [0.025, 0.975]), atol=1e-12)
+
+
+def weighted_pearson(truth, predicted, sample_weight):
+    again = np.repeat(np.arange(len(truth)), sample_weight)
+    return np.corrcoef(truth[again], predicted[again])[0, 1]
 
 
 def test_nobody_invents_an_auroc():

@@ -31,6 +31,8 @@ def test_two_classes(seed: int):
         "f1": sk.f1_score(truth, predicted),
         "sensitivity": sk.recall_score(truth, predicted),
         "specificity": sk.recall_score(truth, predicted, pos_label=0),
+        "precision": sk.precision_score(truth, predicted),
+        "auprc_macro": np.mean([sk.average_precision_score(truth == c, p[:, c]) for c in (0, 1)]),
         "log_loss": sk.log_loss(truth, np.clip(p, 1e-15, None)),
         "brier": 2 * sk.brier_score_loss(truth, p[:, 1]),
         "sensitivity_at_90": max(t for f, t in zip(false_rate, true_rate, strict=True) if f <= 0.1),
@@ -55,6 +57,7 @@ def test_several_classes(classes: int):
         "f1": sk.f1_score(truth, predicted, average="macro"),
         "sensitivity": sk.recall_score(truth, predicted, average="macro"),
         "specificity": np.mean(specificities),
+        "precision": sk.precision_score(truth, predicted, average="macro"),
         "log_loss": sk.log_loss(truth, np.clip(p, 1e-15, None)),
         "brier": ((p - one_hot) ** 2).sum(1).mean(),
         "ece": slow_ece(truth, p),
@@ -106,7 +109,7 @@ def test_a_fold_of_one_class(classes: int, right: bool):
 def test_a_probe_that_says_one_thing():
     truth, _ = made_up(2)
     found = classification(truth, np.tile([0.7, 0.3], (200, 1)))
-    assert (found["sensitivity"], found["specificity"], found["f1"]) == (0, 1, 0)
+    assert (found["sensitivity"], found["specificity"], found["f1"], found["precision"]) == (0, 1, 0, 0)
     assert (found["kappa"], found["mcc"], found["auroc"], found["balanced_accuracy"]) == (0, 0, 0.5, 0.5)
     assert found["sensitivity_at_90"] == 0
 

@@ -200,7 +200,7 @@ def test_numbers(store, probe):
     summary = summarise(result)
     assert list(result.predictions.columns) == ["video_id", "patient", "source", "fold", "truth", "prediction"]
     assert summary.mean["mae"] < 0.8 * summary.guess["mae"] and summary.guess["r2"] <= 0
-    assert set(summary.interval) == {"mae", "rmse", "r2"} and summary.patient["mae"] > 0
+    assert {"mae", "rmse", "r2"} <= set(summary.interval) and summary.patient["mae"] > 0
     for fold, guess in enumerate(result.folds["guess"]):
         others = result.predictions["truth"][result.predictions["fold"] != fold]
         assert guess == pytest.approx([others.mean()], rel=1e-6)

@@ -151,11 +151,70 @@ def test_numbers():
     table = table.assign(source="", fold=np.arange(40) // 2 % 2, truth=random.normal(size=40), prediction=0.0)
     folds = pd.DataFrame({"fold": [0, 1], "guess": [[0.0], [0.5]]})
     summary = summarise(Result(table, folds, [], None, Task("regression", "x"), {"protocol": "nested"}))
+    # Predictions that are all alike have no correlation, and nobody invents one.
     assert set(summary.interval) == {"mae", "rmse", "r2"} <= set(summary.patient)
     assert set(summary.patient_interval) == {"mae", "rmse", "r2"}
     assert (summary.calibration, summary.delong, summary.redrawn) == ({}, None, 0)
     halves = [table["truth"][table["fold"] == fold] for fold in (0, 1)]
     assert summary.guess["mae"] == pytest.approx(np.mean([abs(halves[0]).mean(), abs(halves[1] - 0.5).mean()]))
+
+
+def ejection(visits: bool = True, column: str = "ef") -> Result:
+    """30 patients of two visits of three videos; folds by patient."""
+    random, number = np.random.default_rng(0), np.arange(180)
+    visit = random.normal(50, 12, 60)[number // 3]
+    table = pd.DataFrame(
+        {"video_id": [f"v{i}" for i in number], "patient": [f"p{i // 6}" for i in number], "source": ""}
+    )
+    if visits:
+        table["visit"] = [f"p{i // 6}-{i // 3 % 2}" for i in number]
+    table = table.assign(fold=number // 6 % 2, truth=visit, prediction=visit + random.normal(0, 8, 180))
+    folds = pd.DataFrame({"fold": [0, 1], "guess": [[50.0], [52.0]], "median": [[51.0], [53.0]]})
+    return Result(table, folds, [], None, Task("regression", column), {"protocol": "nested", "task": column})
+
+
+def test_one_prediction_a_visit_is_the_mean_of_its_videos():
+    result = ejection()
+    summary = summarise(result)
+    means = result.predictions.groupby("visit")[["truth", "prediction"]].mean()
+    assert summary.visits == 60 and summary.visit["mae"] == pytest.approx(
+        (means["prediction"] - means["truth"]).abs().mean()
+    )
+    assert summary.visit["mae"] < 0.8 * summary.mean["mae"]  # three errors average out
+    low, high = summary.visit_interval["mae"]
+    assert low < summary.visit["mae"] < high
+    # Patients are drawn, and both of a patient's visits with them.
+    assert summary.patient["mae"] < summary.visit["mae"] and summary.visit_interval != summary.patient_interval
+    assert summarise(ejection(visits=False)).visit == {}
+
+
+def test_an_ejection_fraction_is_also_judged_as_a_classifier_and_against_mean_and_median():
+    summary = summarise(ejection())
+    assert [each.below for each in summary.reduced] == [35, 40, 45, 50]
+    assert all(each.auroc > 0.7 for each in summary.reduced)
+    assert {"pearson", "r_squared", "r2"} <= set(summary.interval)
+    truth, fold = (ejection().predictions[name] for name in ("truth", "fold"))
+    assert summary.median["mae"] == pytest.approx(
+        np.mean([(truth - 51)[fold == 0].abs().mean(), (truth - 53)[fold == 1].abs().mean()])
+    )
+    assert summarise(ejection(column="weight")).reduced == ()
+    asked = replace(ejection(column="weight"), settings={"protocol": "nested", "thresholds": [60]})
+    assert [each.below for each in summarise(asked).reduced] == [60]
+    assert json.loads(json.dumps(summary.to_json(), allow_nan=False))["reduced"][0]["below"] == 35
+
+
+def test_what_probes_score_on_their_own_training_part_stands_beside(result):
+    tables = [
+        result.predictions[result.predictions["fold"] != fold]
+        .drop(columns=["fold"])
+        .assign(part=fold, p_a=1.0, p_b=0.0, p_c=0.0)
+        for fold in range(3)
+    ]
+    summary = summarise(replace(result, train=pd.concat(tables)))
+    shares = [(table["truth"] == "a").mean() for table in tables]
+    assert summary.train["accuracy"] == pytest.approx(np.mean(shares))
+    assert summary.train_sd["accuracy"] == pytest.approx(np.std(shares, ddof=1))
+    assert summarise(result).train == {}
 
 
 def test_unknown_patients_have_no_patient_level(result):

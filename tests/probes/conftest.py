@@ -50,6 +50,30 @@ class MLP(nn.Module):
         return self.linear(drop(self.hidden1(drop(self.hidden0(self.norm(tokens.mean(1)))))))
 
 
+class Regressor(nn.Module):
+    """Mean over tokens, BatchNorm, Linear, BatchNorm, GELU, dropout, Linear: CoReEcho's regressor without its first dropout."""
+
+    def __init__(self, dim: int, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(dim)
+        self.hidden0 = Hidden(dim, 12, True)
+        self.linear = nn.Linear(12, outputs)
+
+    def forward(self, tokens: torch.Tensor, drop: Drop = nothing) -> torch.Tensor:
+        return self.linear(drop(self.hidden0(self.norm(tokens.mean(1)))))
+
+
+class Last(nn.Module):
+    """Mean over tokens, Linear: how an encoder trained end to end ends."""
+
+    def __init__(self, dim: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(dim, outputs)
+
+    def forward(self, tokens: torch.Tensor, drop: Drop = nothing) -> torch.Tensor:
+        return self.linear(tokens.mean(1))
+
+
 class Lite(nn.Module):
     """Four queries on the standardised tokens: each weighs them by its own softmax and pools a quarter of their width."""
 
@@ -124,12 +148,12 @@ class Deep(Attentive):
 
 
 def make(kind: str, dim: int, outputs: int, heads: int = 16) -> nn.Module:
-    """Return the textbook module of a kind: linear, mlp, mlp-bn, lite, attentive, deep (depth 4)."""
+    """Return the textbook module of a kind: linear, mlp, mlp-bn, regressor, last, lite, attentive, deep (depth 4)."""
     if kind in ("attentive", "deep"):
         return (Attentive if kind == "attentive" else Deep)(dim, outputs, heads)
     if kind in ("mlp", "mlp-bn"):
         return MLP(dim, outputs, kind == "mlp-bn")
-    return {"linear": Linear, "lite": Lite}[kind](dim, outputs)
+    return {"linear": Linear, "regressor": Regressor, "last": Last, "lite": Lite}[kind](dim, outputs)
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,35 @@ def test_logistic_is_scikit_learns_pipeline(classes: int, c: float):
     np.testing.assert_allclose(softmax(logits), pipeline.predict_proba(means.astype(np.float64)), atol=1e-5)
 
 
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_l1_and_elastic_net_are_at_the_optimum_of_their_objective(share: float):
+    """C Σ log-loss + ρ Σ|w| + (1 - ρ)/2 Σw²: where w is not 0 its derivative is, where w is 0 the loss pulls less than ρ."""
+    random = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [27, 7])
+    means = (random.normal(size=(34, 30)) + labels[:, None] * (np.arange(30) < 3)).astype(np.float32)
+    setting = {"C": 0.5, "l1_ratio": share}
+    arrays = logistic_fit(means, labels, 2, setting)
+    w = arrays["weight"][1]
+    pull = (
+        0.5 * (labels - softmax(logistic_predict(arrays, means))[:, 1]) @ ((means - arrays["mean"]) / arrays["scale"])
+    )
+    chosen = w != 0
+    assert 2 <= chosen.sum() <= 25 and not arrays["weight"][0].any()
+    np.testing.assert_allclose(pull[chosen], share * np.sign(w[chosen]) + (1 - share) * w[chosen], atol=5e-3)
+    assert (np.abs(pull[~chosen]) <= share + 5e-3).all()
+    np.testing.assert_array_equal(logistic_fit(means, labels, 2, setting)["weight"], arrays["weight"])
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_a_share_of_nothing_is_l2_alone(classes: int):
+    means, labels = data(classes)
+    plain, nothing = (logistic_fit(means, labels, classes, {"C": 0.1, **more}) for more in ({}, {"l1_ratio": 0.0}))
+    np.testing.assert_array_equal(plain["weight"], nothing["weight"])
+    little = logistic_fit(means, labels, classes, {"C": 0.1, "l1_ratio": 1e-6})
+    first, second = (softmax(logistic_predict(arrays, means)) for arrays in (plain, little))
+    np.testing.assert_allclose(first, second, atol=1e-2)
+
+
 def brute_force(train, labels, test, k):
     std = train.std(0)
     std[std == 0] = 1

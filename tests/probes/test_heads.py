@@ -13,6 +13,8 @@ HEADS: dict[str, Head] = {
     "linear": LINEAR,
     "mlp": mlp((12, 8), False),
     "mlp-bn": mlp((12, 8), True),
+    "regressor": mlp((12,), True, "batch"),
+    "last": mlp((), False, "none"),
     "lite": attentive_lite(4),
     "attentive": ATTENTIVE,
     "deep": attentive_deep(4),
@@ -63,7 +65,7 @@ def gradients_of(values: dict[str, torch.Tensor], probe: int) -> dict[str, torch
     return {name: torch.zeros_like(v[0]) if v.grad is None else v.grad[probe] for name, v in values.items()}
 
 
-DEAD = ("norm.bias", "hidden0.bias", "hidden1.bias")
+DEAD = {"mlp-bn": ("norm.bias", "hidden0.bias", "hidden1.bias"), "regressor": ("norm.bias", "hidden0.bias")}
 """What moves all clips alike, which BatchNorm takes away again: the textbook's gradient is rounding, ours is none."""
 
 
@@ -136,7 +138,7 @@ def test_training_with_dropout_on_ones_own_clips_is_the_textbook_modules(
         (expected * weights[i][own[i]]).sum().backward()
         for name in head.buffers:
             torch.testing.assert_close(parameters[name][i], named(module.state_dict())[name])
-        same_gradients(module, gradients_of(values, i), D, 20 * tolerance, DEAD if kind == "mlp-bn" else ())
+        same_gradients(module, gradients_of(values, i), D, 20 * tolerance, DEAD.get(kind, ()))
 
 
 @every_kind
@@ -161,7 +163,27 @@ def test_batch_norm_counts_no_batch_with_fewer_than_two_clips(named, textbook):
     for name in head.buffers:
         assert (parameters[name][0] != before[name][0]).any()
         assert torch.equal(parameters[name][1:], before[name][1:])
-    assert head.smallest == 2 and all(HEADS[kind].smallest == 1 for kind in HEADS if kind != "mlp-bn")
+    assert {kind for kind in HEADS if HEADS[kind].smallest == 2} == {"mlp-bn", "regressor"}
+
+
+def test_dropout_before_the_first_layer_has_a_rate_of_its_own(textbook, named):
+    """0.4 of the normalised mean token, beside the recipes' after the hidden layer; BatchNorm's bias then has an effect."""
+    head, tokens = mlp((12,), True, "batch", 0.4), draw_tokens(D, torch.float64, 9)
+    own, rates = torch.ones(P, 9, dtype=torch.bool), torch.tensor([0.0, 0.3, 0.6])
+    modules = [module.train() for module in trained(textbook, "regressor", D, torch.float64)]
+    values = learnt(head, parameters := stacked(named, modules))
+    step = Step(own, rates, torch.Generator().manual_seed(5), training=True)
+    outputs = head.forward(parameters, head.normalise(tokens), step)
+    outputs.square().sum().backward()
+    for i, module in enumerate(modules):
+        generator = torch.Generator().manual_seed(5)
+        first, second = (torch.rand((9, width), generator=generator) for width in (D, 12))
+        x = module.norm(tokens.mean(1)) * (first >= 0.4) / 0.6
+        expected = module.linear(module.hidden0(x) * (second >= rates[i]) / (1 - rates[i]))
+        torch.testing.assert_close(outputs[i], expected, rtol=1e-6, atol=1e-6)  # the rates are float32
+        expected.square().sum().backward()
+        same_gradients(module, gradients_of(values, i), D, 1e-5, ("hidden0.bias",))
+    assert head.drops and not HEADS["regressor"].drops
 
 
 @pytest.mark.parametrize("kind", ["attentive", "lite"])

@@ -57,6 +57,13 @@ def test_the_rate_rises_to_its_peak_and_falls_to_nothing(epochs: int, steps: int
     assert [recipe.rate(step, steps) for step in (total + 1, 2 * total)] == [0, 0] or rising == total
 
 
+@pytest.mark.parametrize("warmup", [0.0, 0.5])
+def test_a_constant_rate_stays_at_its_peak(warmup: float):
+    recipe, rising = Recipe(1e-4, epochs=4, warmup=warmup, schedule="constant"), round(warmup * 12)
+    rates = [recipe.rate(step, 3) for step in range(12)]
+    assert rates[rising:] == [1e-4] * (12 - rising) and rates[:rising] == sorted(rates[:rising])
+
+
 def test_stopping_early_leaves_the_schedule_as_it_is():
     whole, stopped = Recipe(1e-3, epochs=10, warmup=0.2), Recipe(1e-3, epochs=10, warmup=0.2, stop=4)
     assert (whole.last, stopped.last, Recipe(1e-3, epochs=10, stop=40).last) == (10, 4, 10)

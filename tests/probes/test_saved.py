@@ -14,6 +14,8 @@ REGRESSIONS = [name for name, kind in PROBES.items() if kind.regression]
 
 VARIANTS = [
     ("mlp", {"batch_norm": "yes", "hidden": "12x8"}),
+    ("mlp", {"batch_norm": "yes", "hidden": "12", "norm": "batch", "dropout": 0.4, "input_dropout": 0.4}),
+    ("mlp", {"hidden": "none", "norm": "none"}),
     ("attentive", {"depth": 3}),
     ("attentive-lite", {"queries": 2}),
     ("linear", {"loss": "coral"}),

@@ -14,7 +14,7 @@ from echolung.report.record import save_run
 
 FILES = [
     "confusion.png", "curves.csv", "folds.csv", "inner.csv", "looks.csv", "predictions.csv", "probe.json",
-    "probe.safetensors", "record.json",
+    "probe.safetensors", "record.json", "train.csv",
 ]  # fmt: skip
 
 

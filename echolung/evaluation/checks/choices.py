@@ -6,6 +6,7 @@ import pandas as pd
 from echolung.evaluation.checks.codes import fine, not_applicable, warning
 from echolung.evaluation.checks.finding import Finding
 from echolung.evaluation.result import Result, is_optimistic, score_columns
+from echolung.text import sentence
 
 EDGES = ("lr", "C", "k")
 """Settings whose grids are wide enough to have an edge that means something."""
@@ -29,7 +30,7 @@ def grid_edge(result: Result) -> Finding:
             if count > len(chosen) / 2:
                 found.append(f"{count} of {len(chosen)} folds chose the {what} {name} of the grid, {edge:g}")
     if found:
-        return warning("EL204", f"{'; '.join(found)}.".capitalize())
+        return warning("EL204", sentence(found))
     if not free:
         return not_applicable("EL204", "No setting was chosen from three values or more.")
     return fine("EL204", f"Chosen within the grid: {', '.join(free)}.")

@@ -12,6 +12,7 @@ from echolung.evaluation.checks.data import told
 from echolung.evaluation.checks.finding import Finding
 from echolung.evaluation.result import Result
 from echolung.evaluation.summary import Summary
+from echolung.text import sentence
 
 OUTLIER = 3.0
 """Standard errors that a fold must be from the others, and scaled median deviations from the median, to be an outlier."""
@@ -71,7 +72,7 @@ def outlier_fold(result: Result) -> Finding:
         if far and abs(mean - np.median(means)) > OUTLIER * deviation:
             odd.append(f"fold {f} has {_shown(result, mean)}, the others {_shown(result, goodness[rest].mean())}")
     if odd:
-        return warning("EL303", f"{'; '.join(odd)}.".capitalize())
+        return warning("EL303", sentence(odd))
     return fine(
         "EL303", f"Folds from {_shown(result, means.min())} to {_shown(result, means.max())}; none is out of line."
     )
@@ -93,19 +94,29 @@ def _shown(result: Result, value: float) -> str:
 
 
 def constant(result: Result) -> Finding:
-    """EL304: one class for all, or in a fold that has several (five videos or more); of numbers: no spread."""
+    """EL304: one class for all of a fold that has several; of numbers: no spread.
+
+    It warns of all videos at once, of a fold of five videos or more, and where half of the folds or more are so.
+    """
     fold = result.predictions["fold"].to_numpy()
     truth = result.predictions["truth"].to_numpy()
     said = _classes(result) if result.task.classes else result.scores[:, 0]
     if _same(said, truth, result):
         return warning("EL304", f"All {len(said)} predictions are {_value(said[0])}.")
-    stuck = [
-        f for f in sorted(set(fold)) if (fold == f).sum() >= 5 and _same(said[fold == f], truth[fold == f], result)
-    ]
-    if stuck:
-        what = ", ".join(f"fold {f}: {_value(said[fold == f][0])} for all {int((fold == f).sum())}" for f in stuck)
-        return warning("EL304", f"{what[0].upper()}{what[1:]}.")
-    return fine("EL304", "Predictions differ in every fold.")
+    order = sorted(set(fold))
+    several = [f for f in order if len(set(truth[fold == f])) > 1]
+    stuck = [f for f in several if _same(said[fold == f], truth[fold == f], result)]
+    if not stuck:
+        return fine("EL304", "Predictions differ in every fold.")
+    each = ", ".join(f"fold {f}: {_value(said[fold == f][0])} for all {int((fold == f).sum())}" for f in stuck)
+    if not result.task.classes:
+        text = f"{each[0].upper()}{each[1:]}."
+    else:
+        ends = "; sensitivity and specificity are 0 or 1 there" if len(result.task.classes) == 2 else ""
+        text = f"{len(stuck)} of {len(order)} folds predict one class only ({each}){ends}."
+    bad = any((fold == f).sum() >= 5 for f in stuck) or 2 * len(stuck) >= len(several)
+    scores = {"collapsed": len(stuck), "folds": len(order)}
+    return warning("EL304", text, scores) if bad else fine("EL304", text, scores)
 
 
 def _same(said: np.ndarray, truth: np.ndarray, result: Result) -> bool:

@@ -1,10 +1,12 @@
-"""Metrics of women and men, of the young and the old: where the manifest knows."""
+"""Metrics of women and men, the young and the old, of short and long, slow and fast videos, by image quality: where known."""
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from echolung.datasets.manifest import Task
 from echolung.evaluation.bootstrap import draw_predictions, percentiles
@@ -19,7 +21,13 @@ BANDS = {"< 40": (0, 40), "40–59": (40, 60), "60–79": (60, 80), "80 +": (80,
 
 UNKNOWN = "unknown"
 
-METRICS = ("accuracy", "balanced_accuracy", "auroc", "qwk", "mae", "r2")
+METRICS = ("accuracy", "balanced_accuracy", "auroc", "qwk", "mae", "r2", "pearson")
+
+WORDS = {"sex": "sex", "quality_group": "image quality", "view": "view", "padded": "padding"}
+"""Column of names -> what groups are called by."""
+
+NUMBERS = {"frames": "length, frames", "fps": "frames a second"}
+"""Column of numbers -> what groups are called by: terciles of the scored videos."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +35,7 @@ class Subgroup:
     """A part of the patients.
 
     Attributes:
-        by: "sex" or "age".
+        by: "age", or a value of `WORDS` or `NUMBERS`.
         name: "female", "40–59", …, or "unknown".
         videos: how many were scored.
         patients: of how many patients (videos, where the patient is not known).
@@ -50,13 +58,14 @@ class Subgroup:
 def subgroups(
     predictions: pd.DataFrame, videos: pd.DataFrame, task: Task, fewest: int = FEWEST, seed: int = 0
 ) -> list[Subgroup]:
-    """Return the metrics by sex and by age band; nothing by what the dataset does not know.
+    """Return the metrics by sex, age band, image quality, view, length and frame rate; nothing by what is not known.
 
     Groups differ in more than what they are named for (source, device, how ill), and nobody drew them at random.
 
     Args:
         predictions: of a result.
-        videos: the manifest's table: video_id, and `sex` ("female", "male" or "") and `age` (years or NaN) where known.
+        videos: video_id, and where known `age` (years or NaN), the columns of `WORDS` (such as `sex`: "female", "male" or
+            "") and of `NUMBERS` (NaN where unknown): see `evaluation.facts.facts_of`.
         task: what was asked.
         fewest: a group of fewer patients gets no number.
         seed: of the bootstrap.
@@ -64,9 +73,13 @@ def subgroups(
     known = videos.set_index("video_id").reindex(predictions["video_id"])
     names = {}
     if "sex" in known:
-        names["sex"] = known["sex"].fillna("").astype(str).replace("", UNKNOWN).to_numpy(str)
+        names["sex"] = _words(known["sex"])
     if "age" in known:
-        names["age"] = age_bands(pd.to_numeric(known["age"], errors="coerce").to_numpy(np.float64))
+        names["age"] = age_bands(_numbers(known["age"]))
+    more = {title: _words(known[column]) for column, title in WORDS.items() if column in known and column != "sex"}
+    more |= {title: terciles(_numbers(known[column]).round()) for column, title in NUMBERS.items() if column in known}
+    # Of one group only there is nothing to compare: it is the whole.
+    names |= {by: of_row for by, of_row in more.items() if len(set(of_row) - {UNKNOWN}) > 1}
     found = []
     for by, of_row in names.items():
         if (of_row == UNKNOWN).all():
@@ -76,15 +89,35 @@ def subgroups(
     return found
 
 
+def _words(column: "pd.Series[Any]") -> np.ndarray:
+    return column.fillna("").astype(str).replace("", UNKNOWN).to_numpy(str)
+
+
+def _numbers(column: "pd.Series[Any]") -> Float[np.ndarray, " v"]:
+    return pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+
+
 def age_bands(ages: np.ndarray) -> np.ndarray:
     """Return the band of each age: those of `BANDS`, or terciles where all known ages lie in one; NaN is "unknown"."""
-    bands, known = BANDS, ages[~np.isnan(ages)]
+    known = ages[~np.isnan(ages)]
     if len(known) and sum(bool(((low <= known) & (known < high)).any()) for low, high in BANDS.values()) < 2:
-        edges = [0.0, *np.unique(np.quantile(known, [1 / 3, 2 / 3])).round().tolist(), np.inf]
-        bands = {_title(low, high): (low, high) for low, high in pairwise(edges) if low < high}
-    names = np.full(len(ages), UNKNOWN, dtype=object)
+        return terciles(ages)
+    return _named(ages, BANDS)
+
+
+def terciles(values: Float[np.ndarray, " v"]) -> np.ndarray:
+    """Return the third of each value, cut at whole numbers: two groups, or one, where many are alike; NaN is "unknown"."""
+    known = values[~np.isnan(values)]
+    if not len(known):
+        return np.full(len(values), UNKNOWN)
+    edges = [0.0, *np.unique(np.quantile(known, [1 / 3, 2 / 3]).round()).tolist(), np.inf]
+    return _named(values, {_title(low, high): (low, high) for low, high in pairwise(edges) if low < high})
+
+
+def _named(values: Float[np.ndarray, " v"], bands: dict[str, Any]) -> np.ndarray:
+    names = np.full(len(values), UNKNOWN, dtype=object)
     for name, (low, high) in bands.items():
-        names[(low <= ages) & (ages < high)] = name
+        names[(low <= values) & (values < high)] = name
     return names.astype(str)
 
 

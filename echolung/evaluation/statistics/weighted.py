@@ -129,6 +129,17 @@ def _r2(truth: np.ndarray, predicted: np.ndarray, weights: Weights) -> Float[np.
         )
 
 
+def _pearson(truth: np.ndarray, predicted: np.ndarray, weights: Weights) -> Float[np.ndarray, " r"]:
+    """Return Pearson's r; NaN where truth or prediction is the same for all."""
+    x, y = truth - truth.mean(), predicted - predicted.mean()
+    total = weights.sum(1)
+    mean_x, mean_y = _dot(weights, x) / total, _dot(weights, y) / total
+    spread = (_dot(weights, x**2) / total - mean_x**2) * (_dot(weights, y**2) / total - mean_y**2)
+    varied = (spread > 1e-20 * (x**2).mean() * (y**2).mean()) & bool(np.ptp(truth) > 0 and np.ptp(predicted) > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(varied, (_dot(weights, x * y) / total - mean_x * mean_y) / np.sqrt(spread), np.nan)
+
+
 CLASSES: dict[str, Callable[[np.ndarray, np.ndarray, Weights], np.ndarray]] = {
     "accuracy": lambda truth, p, weights: _mean(weights, p.argmax(1) == truth),
     "balanced_accuracy": _balanced_accuracy,
@@ -140,4 +151,6 @@ NUMBERS: dict[str, Callable[[np.ndarray, np.ndarray, Weights], np.ndarray]] = {
     "mae": lambda truth, predicted, weights: _mean(weights, np.abs(predicted - truth)),
     "rmse": lambda truth, predicted, weights: np.sqrt(_mean(weights, (predicted - truth) ** 2)),
     "r2": _r2,
+    "r_squared": lambda truth, predicted, weights: _pearson(truth, predicted, weights) ** 2,
+    "pearson": _pearson,
 }

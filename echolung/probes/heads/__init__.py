@@ -8,12 +8,13 @@ from echolung.probes.heads.base import EPS, Head, Parameters, Step
 from echolung.probes.heads.deep import attentive_deep
 from echolung.probes.heads.linear import LINEAR
 from echolung.probes.heads.lite import attentive_lite
-from echolung.probes.heads.mlp import mlp
+from echolung.probes.heads.mlp import NORMS, mlp
 
 __all__ = [
     "ATTENTIVE",
     "EPS",
     "LINEAR",
+    "NORMS",
     "Head",
     "Parameters",
     "Step",

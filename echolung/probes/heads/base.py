@@ -31,12 +31,12 @@ class Step:
     training: bool = False
 
 
-def drop(x: Float[Tensor, "p b w"], step: Step | None) -> Float[Tensor, "p b w"]:
-    """Return x with each probe's share of values set to 0 and the rest scaled up (inverted dropout)."""
+def drop(x: Float[Tensor, "p b w"], step: Step | None, share: float | None = None) -> Float[Tensor, "p b w"]:
+    """Return x with each probe's share of values (or one for all) set to 0 and the rest scaled up (inverted dropout)."""
     if step is None or step.dropout is None:
         return x
     noise = torch.rand(x.shape[1:], generator=step.generator).to(x.device)
-    rate = step.dropout[:, None, None]
+    rate = step.dropout[:, None, None] if share is None else share
     return x * (noise >= rate) / (1 - rate)
 
 
@@ -94,6 +94,7 @@ class Head:
         buffers: parameters that are not learnt: running statistics.
         penalised: matrices that L1 and L2 penalties are taken over.
         smallest: clips of its own a batch must hold for a probe to be stepped.
+        drops: drops values at a rate of its own, whatever a recipe's dropout.
         attention: (parameters of P probes, shared input) -> how each of r queries weighs the tokens [b, p, r, n]; None where
             nothing attends.
     """
@@ -106,6 +107,7 @@ class Head:
     buffers: frozenset[str] = frozenset()
     penalised: frozenset[str] = frozenset({"linear.weight"})
     smallest: int = 1
+    drops: bool = False
     attention: Callable[[Parameters, Tensor], Tensor] | None = None
 
 

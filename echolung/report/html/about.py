@@ -59,7 +59,7 @@ def protocol(of: Material) -> Section:
     others = [name for name in settings if name not in LABELS and name not in ELSEWHERE]
     rows = [
         ("protocol", PROTOCOLS.get(settings["protocol"], settings["protocol"])),
-        ("chosen by", _chosen_by(settings["protocol"], bool(result.task.classes))),
+        ("chosen by", _chosen_by(settings, bool(result.task.classes))),
         ("encoder", of.run.record.get("encoder")),
         *((LABELS.get(name, name), _plain(settings.get(name))) for name in (*LABELS, *others)),
         ("shared by train and test", ", ".join(f"{count} {name}" for name, count in result.shared.items())),
@@ -92,14 +92,15 @@ def rerun(of: Material) -> Section:
     return section("rerun", tables=[two_columns("Needed to rerun it", rows), key, files], scored=False)
 
 
-def _chosen_by(protocol: str, classes: bool) -> str:
+def _chosen_by(settings: dict[str, Any], classes: bool) -> str:
     loss = "log-loss" if classes else "squared error"
     where = {
         "split": f"{loss} on validation",
         "flat": f"{loss} on the reported folds",
         "seed": "accuracy on the reported fold",
     }
-    return where.get(protocol, f"pooled inner {loss}")
+    inner = f"{loss} on one inner fold" if "tuning" in settings else f"pooled inner {loss}"
+    return where.get(settings["protocol"], inner)
 
 
 def _ranges(grid: list[dict[str, Any]]) -> str:

@@ -33,7 +33,9 @@ best of many looks, not as what new videos would give.""",
     "confusion": """Rows are what videos are, columns what they were taken for: counts, then the share of each row. A
 video counts for the class of highest probability. Videos of one patient are not independent of each other.""",
     "scatter": """Each point is a video; on the line prediction and truth agree. Predictions drawn in towards the mean
-are what little signal looks like.""",
+are what little signal looks like. Two quantities are called R²: 1 − SSE/SST, which punishes a wrong scale, and the
+square of Pearson's r, which does not; whoever compares papers must know which. Positive is the true number strictly below
+the threshold.""",
     "roc": """One class against the rest. Curves are drawn within each fold, since scores of different folds' probes
 are on different scales; the band shows how far folds differ. A fold that lacks a class has no curve for it.""",
     "roc once": """One class against the rest, of the videos that were scored once: there are no folds to differ.""",
@@ -58,7 +60,9 @@ disease. Rows of few videos are wide open: one video more or less moves them far
 source, a caption burnt into the image, a position of the probe. Labels may be wrong, too.""",
     "map": """Each point is a video's mean token, coloured by label, by source and by fold. Maps in two dimensions
 invent clusters and distances: trust only what shows in all of them. Where colours of sources are tidier than colours
-of labels, a probe can read the source instead.""",
+of labels, a probe can read the source instead. Of numbers the table says in all dimensions what a band of colours
+suggests: whether distance goes with difference, whether neighbours tell the number, and whether those that are near in
+the number are near in embeddings.""",
     "attention": """Where the attentive probe that was fitted on all data takes its information from: the mean over
 heads, and each head. It has learnt from these very clips. Attention shows what was weighed, not why, and not that it
 mattered.""",
@@ -71,9 +75,7 @@ within the range that was searched; it takes many trials to be steady.""",
 for byte. The numbers of this page are computed anew from the saved predictions, whose digests are checked first.""",
 }
 
-NEEDS_STORE = (
-    "worst mistakes as pictures, the map of embeddings, attention, samples of the dataset, subgroups by sex and age"
-)
+NEEDS_STORE = "worst mistakes as pictures, the map of embeddings, attention, samples of the dataset, subgroups"
 
 PROTOCOLS = {
     "nested": "nested: setting and epoch chosen on inner folds of each training part; each scored fold looked at once",

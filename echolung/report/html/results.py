@@ -17,7 +17,7 @@ from echolung.report.html.tables import (
     main_metric,
     measured,
     named,
-    number,
+    plus_minus,
     shown_metrics,
     spread,
     text_cell,
@@ -46,7 +46,8 @@ def folds(of: Material) -> Section:
     else:
         read = "transfer" if result.settings["protocol"] == "transfer" else "one split"
     images = of.images("folds") if len(result.folds) > 1 else []
-    return section("folds", images, [_fold_table(of.run), _metric_table(of.run)], read=read)
+    tables = [_fold_table(of.run), *_fit_table(of.run), _metric_table(of.run)]
+    return section("folds", images, tables, read=read)
 
 
 def confusion(of: Material) -> Section:
@@ -55,8 +56,11 @@ def confusion(of: Material) -> Section:
 
 
 def scatter(of: Material) -> Section:
-    """Return truth against predicted number."""
-    return section("scatter", of.images("scatter"))
+    """Return truth against predicted number, what guessing scores, and the number as a classifier."""
+    if of.run.result.task.classes:
+        return section("scatter")
+    tables = [_number_table(of.run), *_reduced_table(of.run)]
+    return section("scatter", of.images("scatter"), tables)
 
 
 def curves(of: Material) -> Section:
@@ -142,12 +146,73 @@ def _fold_table(run: Run) -> Table:
         about = [counted(int(fold[size])) for size in ("fold", *sizes)]
         rows.append([*about, *(text_cell(chosen[key]) for key in keys), *values])
     ends = [(k, column.mean(), column.std(ddof=1)) for k, column in zip(kinds, scores.values(), strict=False)]
-    spreads = [measured(k, mean, f"± {number(k, sd)}" if sd == sd else "") for k, mean, sd in ends]
+    spreads = [measured(k, mean, plus_minus(k, mean, sd)) for k, mean, sd in ends]
     foot = [[Cell("mean ± sd"), *[Cell("")] * (len(sizes) + len(keys)), *spreads]] if len(rows) > 1 else []
     numeric = [all(isinstance(chosen[key], int | float) for chosen in result.chosen) for key in keys]
     settings = [f"{key.replace('_', ' ')}{'#' * number}" for key, number in zip(keys, numeric, strict=True)]
     columns = ("fold#", *sizes.values(), *settings, *scores)
     return Table("Folds: sizes, the setting chosen, metrics", columns, rows, foot)
+
+
+FIT = ("accuracy", "balanced_accuracy", "auroc", "auprc", "mae", "rmse", "r2")
+"""Metrics of which train and test stand side by side."""
+
+
+def _fit_table(run: Run) -> list[Table]:
+    """Return what each probe scores on the videos it learnt from beside those it did not; nothing where not kept."""
+    summary = run.summary
+    rows = [
+        [
+            named(head(name).removesuffix("#")),
+            spread(name, summary.train[name], summary.train_sd[name]),
+            spread(name, summary.mean[name], summary.sd[name]),
+            measured(name, summary.guess.get(name)),
+        ]
+        for name in FIT
+        if name in summary.train
+    ]
+    what = "mean ± sd over folds" if len(summary.folds) > 1 else "one division"
+    columns = ("metric", "on its own training part#", "on the test part#", "guessing#")
+    return [Table(f"How well it fits what it learnt from, and how well it does: {what}", columns, rows, sortable=False)]
+
+
+def _number_table(run: Run) -> Table:
+    """Return every metric of numbers with its interval, by video, patient and visit, beside mean and median."""
+    summary = run.summary
+    levels = {
+        "by video": (summary.mean, summary.interval),
+        "by patient": (summary.patient, summary.patient_interval),
+        f"by visit ({summary.visits})": (summary.visit, summary.visit_interval),
+    }
+    known = {name: each for name, each in levels.items() if each[0]}
+    floors = {"the mean": summary.guess, "the median": summary.median}
+    rows = [
+        [
+            named(LABELS[name]),
+            *(measured(name, values.get(name), between(name, ends.get(name))) for values, ends in known.values()),
+            *(measured(name, values.get(name)) for values in floors.values()),
+        ]
+        for name in summary.mean
+    ]
+    columns = ("metric", *(f"{name}#" for name in known), *(f"guessing {name}#" for name in floors))
+    several = "means over folds, " if len(summary.folds) > 1 else ""
+    title = f"Numbers by video: {several}95 % interval of all predictions together below, patients drawn"
+    return Table(title, columns, rows, sortable=False)
+
+
+def _reduced_table(run: Run) -> list[Table]:
+    rows = []
+    for each in run.summary.reduced:
+        told = measured("auroc", each.auroc, between("auroc", each.interval)) if each.auroc is not None else None
+        rows.append(
+            [named(f"< {each.below:g}"), counted(each.positive), counted(each.negative), told or Cell("not defined")]
+        )
+    columns = ("positive", "videos below#", "videos not below#", "AUROC of the predicted number#")
+    name = run.result.task.column
+    title = (
+        f"{name.upper() if name == 'ef' else name} below a threshold, told by the predicted number; 95 % interval below"
+    )
+    return [Table(title, columns, rows, sortable=False)]
 
 
 def _metric_table(run: Run) -> Table:

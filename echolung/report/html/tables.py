@@ -100,8 +100,15 @@ def measured(metric: str, value: int | float | None, small: str = "") -> Cell:
 
 def spread(metric: str, mean: int | float, sd: int | float | None, small: str = "") -> Cell:
     """Return the cell of a mean over folds and its standard deviation."""
-    plus_minus = "" if sd is None or sd != sd else f" ± {number(metric, sd)}"
-    return Cell(number(metric, mean) + plus_minus, None if mean != mean else mean, small)
+    behind = f" {plus_minus(metric, mean, sd)}" if sd == sd and sd is not None else ""
+    return Cell(number(metric, mean) + behind, None if mean != mean else mean, small)
+
+
+def plus_minus(metric: str, mean: int | float, sd: int | float | None) -> str:
+    """Return a standard deviation with as many digits as its mean has, "" where there is none."""
+    if sd is None or sd != sd:
+        return ""
+    return f"± {sd:.1f}" if abs(mean) >= 10 and metric not in PER_CENT else f"± {number(metric, sd)}"
 
 
 def between(metric: str, interval: Sequence[float] | None) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from echolung.evaluation.facts import facts_of
 from echolung.evaluation.result import score_columns
 from echolung.evaluation.statistics.subgroups import subgroups
 from echolung.report.html.section import Material, Section, section
@@ -31,8 +32,10 @@ def mistakes(of: Material) -> Section:
 
 
 def embedding(of: Material) -> Section:
-    """Return the maps of embeddings."""
-    return section("map", of.images("map"), note=of.drawn.problems.get("map", ""), scored=False)
+    """Return the maps of embeddings, and of numbers how smoothly they change over them."""
+    tables = [_continuity_table(of.run.record["continuity"])] if of.run.record.get("continuity") else []
+    note = of.drawn.problems.get("map", "")
+    return section("map", of.images("map"), tables, note=note, scored=False)
 
 
 def attention(of: Material) -> Section:
@@ -65,6 +68,29 @@ def by_video(run: Run) -> pd.DataFrame:
     return table.assign(predicted=predicted, right=right, sure=sure, of_truth=of_truth, wrong_by=sure - of_truth)
 
 
+def _continuity_table(found: Mapping[str, Any]) -> Table:
+    """Return how smoothly the number changes over the embeddings, in all their dimensions."""
+    rows = [
+        [
+            named("Spearman of distance and difference, pairs of different patients"),
+            measured("", found["spearman"], between("", found["spearman_interval"])),
+            measured("", 0.0),
+        ],
+        [
+            named("MAE of the mean of the 5 nearest of other patients"),
+            measured("", found["knn_mae"], between("", found["knn_mae_interval"])),
+            measured("", found["knn_mae_chance"]),
+        ],
+        [
+            named("trustworthiness of the number as a map (5 neighbours)"),
+            measured("", found["trustworthiness"]),
+            measured("", found["trustworthiness_chance"]),
+        ],
+    ]
+    title = f"How smoothly the number changes over the embeddings ({found['videos']} videos, in all dimensions)"
+    return Table(title, ("", "embeddings, 95 % interval below#", "by chance#"), rows, sortable=False)
+
+
 def _group_table(run: Run, table: pd.DataFrame, level: str) -> Table:
     """Return a row a source (or patient), the worst first."""
     classes, sources = run.result.task.classes, level == "source"
@@ -84,22 +110,22 @@ def _group_table(run: Run, table: pd.DataFrame, level: str) -> Table:
 
 
 def _subgroup_table(of: Material) -> list[Table]:
-    """Return results by sex and age; nothing without the store, which holds the dataset's table, or where they are unknown."""
+    """Return results by sex, age, quality, length and frame rate; nothing without the store, which knows them."""
     if of.store is None:
         return []
     result = of.run.result
-    found = subgroups(result.predictions, of.store.snapshot.videos, result.task)
+    classes = bool(result.task.classes)
+    found = subgroups(result.predictions, facts_of(of.store), result.task)
     names = [name for name in shown_metrics(result) if any(name in group.values for group in found)]
     rows = []
     for group in found:
-        counts = ", ".join(f"{name}: {count}" for name, count in group.per_class.items() if count)
+        counts = [", ".join(f"{name}: {count}" for name, count in group.per_class.items() if count)] * classes
         values = [measured(n, group.values.get(n), between(n, group.interval.get(n))) for n in names]
         about = [named(group.by), named(group.name), counted(group.videos), counted(group.patients)]
-        rows.append([*about, named(counts), *values, Cell(group.note)])
-    columns = ("by", "group", "videos#", "patients#", "truth", *(head(name) for name in names), "note")
-    return [
-        Table("By sex and age, 95 % interval below; groups differ in more than what they are named for", columns, rows)
-    ]
+        rows.append([*about, *map(named, counts), *values, Cell(group.note)])
+    columns = ("by", "group", "videos#", "patients#", *["truth"] * classes, *(head(name) for name in names), "note")
+    title = "By what is known of patients and videos, 95 % interval below; groups differ in more than their name"
+    return [Table(title, columns, rows)]
 
 
 def _truths(part: pd.DataFrame, classes: tuple[str, ...]) -> Cell:

@@ -11,14 +11,11 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int
 
 from echolung.cache import TokenStore
-from echolung.probes import load_features
+from echolung.evaluation.embeddings import embeddings
 from echolung.report.figures import new_figure, save_figure
 from echolung.report.pictures.clips import shorten
 from echolung.report.pictures.strips import FAINT
 from echolung.report.run import Run
-
-MOST = 2000
-"""Videos on a map."""
 
 NEIGHBOURS = 5
 
@@ -41,7 +38,7 @@ def caption(run: Run, store: TokenStore) -> str:
 
 def draw_maps(run: Run, store: TokenStore, folder: Path) -> list[Path]:
     """Draw maps.png: the videos of a run by each method, coloured by label, source and fold; nothing of under 5 videos."""
-    videos, values = embeddings(run, store)
+    videos, values = embeddings(run.result, store)
     if len(videos) < 5:
         return []
     task = run.result.task
@@ -64,20 +61,6 @@ def draw_maps(run: Run, store: TokenStore, folder: Path) -> list[Path]:
     path = folder / "maps.png"
     save_figure(figure, path)
     return [path]
-
-
-def embeddings(run: Run, store: TokenStore) -> tuple[pd.DataFrame, Float[np.ndarray, "v d"]]:
-    """Return the scored videos (2,000 drawn by chance, where there are more) and their standardised mean tokens."""
-    features = load_features(store, pooled=True)
-    videos = run.result.predictions.drop_duplicates("video_id")
-    videos = videos[videos["video_id"].isin(features.video_ids)].sort_values("video_id")
-    if len(videos) > MOST:
-        videos = videos.sample(MOST, random_state=0)
-    place = {name: i for i, name in enumerate(features.video_ids)}
-    values = features.held[[place[name] for name in videos["video_id"]], 0, 0].astype(np.float64)
-    spread = values.std(0)
-    values = (values - values.mean(0)) / np.where(spread > 0, spread, 1)
-    return videos.reset_index(drop=True), values
 
 
 def methods() -> dict[str, Callable[[Float[np.ndarray, "v d"]], Float[np.ndarray, "v 2"]]]:

@@ -200,7 +200,8 @@ def test_one_class_for_all():
     first = result.predictions["fold"] == 0
     one = result.predictions.where(~first, stuck)
     found = outcome.constant(replace(result, predictions=one))
-    assert found.status == "warning" and found.found == "Fold 0: b for all 12."
+    assert found.status == "warning" and "1 of 5 folds predict one class only (fold 0: b for all 12)" in found.found
+    assert found.scores == {"collapsed": 1, "folds": 5}
     pure = one.assign(truth=one["truth"].where(~first, "b"))  # the fold has one class, and it is found
     assert outcome.constant(replace(result, predictions=pure)).status == "fine"
     same = numbers()

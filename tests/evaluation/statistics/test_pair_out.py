@@ -80,3 +80,9 @@ def test_pairs_are_different_and_patients_equally_often_among_them(p: int, n: in
 def test_one_class_has_no_pairs():
     found = leave_pair_out(lambda train, test: np.zeros(len(test)), np.ones(4), np.arange(4))
     assert found.pairs == [] and np.isnan(found.value)
+
+
+def test_seven_against_twenty_seven_are_189_pairs_each_once():
+    truth = (np.arange(34) < 7).astype(int)
+    found = pairs(truth, np.array([f"p{i}" for i in range(34)]), 200)
+    assert len(found) == len(set(found)) == 189

@@ -71,7 +71,35 @@ def test_numbers():
     numbers = np.random.default_rng(0).normal(55, 10, (2, 80))
     table = predictions[["video_id", "patient", "fold"]].assign(truth=numbers[0], prediction=numbers[1])
     group = subgroups(table, videos, Task("regression", "x"))[0]
-    assert set(group.values) == {"mae", "r2"} and group.per_class == {}
+    assert set(group.values) == {"mae", "r2", "pearson"} and group.per_class == {}
+
+
+def test_short_and_long_videos_and_poor_images_apart():
+    predictions, _ = tables()
+    frames = np.r_[np.full(20, 40.0), np.full(30, 140.0), np.full(30, 200.0)]
+    quality = np.where(np.arange(80) < 60, "Good+Medium", "Poor")
+    known = {
+        "frames": frames,
+        "fps": 50.2,
+        "quality_group": quality,
+        "padded": np.where(frames < 141, "padded", "whole"),
+    }
+    truth = np.random.default_rng(0).normal(55, 10, 80)
+    table = predictions[["video_id", "patient", "fold"]].assign(truth=truth, prediction=truth + frames / 10)
+    found = subgroups(table, predictions[["video_id"]].assign(**known), Task("regression", "x"))
+    mae = {(group.by, group.name): group.values["mae"] for group in found}
+    assert mae == pytest.approx(
+        {
+            ("length, frames", "< 140"): 4,
+            ("length, frames", "140–199"): 14,
+            ("length, frames", "200 +"): 20,
+            ("padding", "padded"): (20 * 4 + 30 * 14) / 50,
+            ("padding", "whole"): 20,
+            ("image quality", "Good+Medium"): (20 * 4 + 30 * 14 + 10 * 20) / 60,
+            ("image quality", "Poor"): 20,
+        }
+    )  # every video has the same frame rate: nothing to compare
+    assert all(group.values["pearson"] > 0.6 for group in found)
 
 
 def test_ages_in_one_band_are_cut_into_terciles():

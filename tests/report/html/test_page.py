@@ -206,7 +206,7 @@ def test_without_the_store_it_says_what_is_left_out(run, tmp_path, few_figures):
     path = write_report(run, None, tmp_path / "elsewhere" / "page.html")
     found = Page(path.read_text())
     assert "left-out" in found.ids and not {"map", "attention", "samples"} & set(found.ids)
-    assert "framed.zarr" in found.words and "--store PATH" in found.words and "By sex and age" not in found.words
+    assert "framed.zarr" in found.words and "--store PATH" in found.words and "By what is known" not in found.words
     assert (tmp_path / "elsewhere" / "page-figures" / "confusion.png").is_file()
     first = path.read_bytes()
     assert write_report(run, None, path).read_bytes() == first
@@ -217,7 +217,7 @@ def test_by_sex_and_age_where_known(run, store, write_classes):
     assert [(row[0], row[1]) for row in rows][:2] == [("sex", "female"), ("sex", "male")]
     assert {row[0] for row in rows} == {"sex", "age"}
     unknown = words_of(run, write_classes())
-    assert "By sex and age" not in unknown.words
+    assert "By what is known" not in unknown.words
 
 
 def test_a_run_of_the_first_schema(make_run, store):

@@ -8,7 +8,7 @@ import pytest
 from sklearn.neighbors import NearestNeighbors
 
 from echolung.report.pictures import embedding
-from echolung.report.pictures.embedding import draw_maps, embeddings, neighbour_lines, shared
+from echolung.report.pictures.embedding import draw_maps, neighbour_lines, shared
 
 
 def test_neighbours_share_what_scikit_learn_finds():
@@ -42,17 +42,6 @@ def test_numbers_of_neighbours_differ_less_where_tokens_know_them():
     videos = pd.DataFrame({"patient": [f"p{i}" for i in range(50)], "source": "", "truth": numbers})
     (line,) = neighbour_lines(videos, numbers[:, None], classes=False)
     assert line == "number: neighbours of other patients differ by 3.8 on average, any two by 34.7"
-
-
-def test_only_scored_videos_at_most_so_many_standardised(make_run, monkeypatch):
-    run, store = make_run()
-    videos, values = embeddings(run, store)
-    assert len(videos) == 12
-    np.testing.assert_allclose(values.mean(0), 0, atol=1e-9)
-    np.testing.assert_allclose(values.std(0), 1)
-    monkeypatch.setattr(embedding, "MOST", 7)
-    some = embeddings(run, store)[0]["video_id"].tolist()
-    assert len(some) == 7 and embeddings(run, store)[0]["video_id"].tolist() == some
 
 
 def test_umap_only_where_it_is_installed(monkeypatch):
