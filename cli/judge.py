@@ -108,13 +108,14 @@ class Judge:
         if self.decoded:
             return
         videos = self.manifest.videos
-        paths = dict(zip(videos["video_id"], (self.manifest.file(row) for row in range(len(videos))), strict=True))
+        rows = dict(zip(videos["video_id"], range(len(videos)), strict=True))
 
         def arguments(video: str) -> tuple[Any, ...]:
-            return paths[video], video, self.clips, self.decoder
+            row = rows[video]
+            return self.manifest.file(row), video, self.clips, self.decoder, self.manifest.span(row)
 
         broken = {}
-        for video, result in run_in_workers(prepare_video, list(paths), arguments, self.workers, self.time_limit):
+        for video, result in run_in_workers(prepare_video, list(rows), arguments, self.workers, self.time_limit):
             if isinstance(result, DecodeError):
                 broken[video] = str(result)
             else:

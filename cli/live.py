@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BARS = "▁▂▃▄▅▆▇█"
 
-NAMES = {"r2": "R²", "balanced_accuracy": "balanced accuracy"}
+NAMES = {"r2": "R²", "balanced_accuracy": "balanced accuracy", "mae": "MAE", "rmse": "RMSE", "auroc": "AUROC"}
 
 RECENT = 50
 """Steps that means and rates are taken over."""
@@ -70,7 +70,7 @@ class Live(AbstractContextManager["Live"]):
         self.gauges = record.gauges or self.gauges
         if record.scores:
             self.scores = record.scores
-            self.tell(f"step {record.step}: probe's {shown_scores(record.scores)}")
+            self.tell(f"step {record.step}: {shown_scores(record.scores)}")
         now = time.monotonic()
         if self.panel is None and not self.silent and (now - self.shown > EVERY or record.step == record.steps):
             self.shown = now
@@ -132,7 +132,7 @@ class Live(AbstractContextManager["Live"]):
         if context := self._context():
             table.add_row("visible", f"{context} of a clip's tokens")
         if self.scores:
-            table.add_row("probe", shown_scores(self.scores))
+            table.add_row("held out", shown_scores(self.scores))
         if count := self.broken():
             table.add_row("videos", f"[yellow]{count} cannot be read[/]")
         return Panel(table, title=escape(self.title), title_align="left")
@@ -145,6 +145,8 @@ class Live(AbstractContextManager["Live"]):
     def _gauges(self) -> str:
         if not self.gauges:
             return "[dim]not yet[/]"
+        if "std_wanted" not in self.gauges:  # an objective with labels
+            return " · ".join(f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in self.gauges.items())
         rank, std = (
             f"{label} {self._gauge(key + '_wanted', form)} (predicted {self._gauge(key + '_predicted', form)})"
             for label, key, form in (("rank", "effective_rank", ".1f"), ("std", "std", ".2f"))
@@ -193,7 +195,7 @@ def sparkline(values: Sequence[float], width: int) -> str:
 
 
 def shown_scores(scores: Mapping[str, float]) -> str:
-    """Return the scores of a labelled probe for people; "score" only repeats one of them."""
+    """Return the scores of held-out videos for people; "score" only repeats one of them."""
     return ", ".join(f"{NAMES.get(name, name)} {value:.3f}" for name, value in scores.items() if name != "score")
 
 

@@ -3,25 +3,25 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from echolung.cli import options
 from echolung.cli.console import say
-from echolung.cli.pretraining_runs import Asked, Run, Tell, find_run, is_first, new_run, own_recipe, read_asked
+from echolung.cli.pretraining_run import Run
+from echolung.cli.pretraining_runs import Asked, Tell, find_run, is_first, new_run, own_recipe, read_asked
+from echolung.cli.recipes import pick_recipe
 from echolung.errors import InputError
-
-if TYPE_CHECKING:
-    from echolung.pretraining.recipe import Recipe
-
-LARGE = 20e9
-"""Bytes of GPU memory from which the published recipe is picked."""
 
 VIDEOS, RUN, MACHINE = "What it learns from", "The run", "How it is computed"
 
 
 def pretrain(
+    objective: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="jepa (no labels; the default), coreecho, echocotr or supervised (labels)."),
+    ] = None,
     recipe: Annotated[
         str | None, typer.Option(metavar="NAME|FILE.toml", help="Default: what suits the device.")
     ] = None,
@@ -40,6 +40,10 @@ def pretrain(
             rich_help_panel=VIDEOS,
         ),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(help="Which labels are learnt; default the dataset's first task.", rich_help_panel=VIDEOS),
+    ] = None,
     view: options.View = None,
     fold: options.Fold = None,
     all_splits: Annotated[
@@ -56,6 +60,10 @@ def pretrain(
     to: Annotated[
         Path | None,
         typer.Option("--out", help="Run folder; default in ECHOLUNG_HOME/pretraining.", rich_help_panel=RUN),
+    ] = None,
+    trial: Annotated[
+        int | None,
+        typer.Option(help="Repeat with this seed, as a run of its own.", min=0, rich_help_panel=RUN),
     ] = None,
     resume: Annotated[
         str | None,
@@ -85,7 +93,7 @@ def pretrain(
         bool, typer.Option("--json", help="Print the result as JSON, for programs.", rich_help_panel=MACHINE)
     ] = False,
 ) -> None:
-    """Let an encoder learn from unlabelled videos by V-JEPA 2's objective, safely enough to leave alone for a day.
+    """Let an encoder learn from videos, without labels (V-JEPA 2) or by them, safely enough to leave alone for a day.
 
     Killed or out of time, it goes on with --resume as if nothing had happened. torchrun shares the work between GPUs.
     """
@@ -104,11 +112,17 @@ def pretrain(
         asked = asked.over(read_asked(folder))
     mix = asked.dataset or ",".join(hearts_at_home(tell))
     asked = replace(asked, dataset=mix)
+    changes = list(changes or [])
+    if task is not None:
+        changes.append(f'objective.task="{task}"')
+    if trial is not None:
+        changes.append(f"run.seed={trial}")
     if folder is not None:
-        run = Run(folder, own_recipe(folder, recipe, changes or []), asked, device, begun=True)
+        run = Run(folder, own_recipe(folder, recipe, changes, objective), asked, device, begun=True)
     else:
-        named, chosen = pick_recipe(recipe, changes or [], device, tell)
-        run = Run(new_run(name, to, f"{named}-{_slug(mix)}", tell), chosen, asked, device, begun=False)
+        named, chosen = pick_recipe(objective, recipe, changes, device, tell)
+        default = f"{named}-{_slug(mix)}{f'-trial{trial}' if trial is not None else ''}"
+        run = Run(new_run(name, to, default, tell), chosen, asked, device, begun=False)
     outcome = run.go({"decoder": decoder, "workers": workers, "time_limit": time_limit}, tell)
     if is_first():
         run.finish(outcome, as_json)
@@ -140,42 +154,6 @@ def hearts_at_home(tell: Tell) -> list[str]:
         f"{folder / 'echonet-pediatric'}. Synthetic hearts, for a try, come from: echolung data phantom --layout "
         "phantom-heart. Any other dataset is named with --dataset."
     )
-
-
-def pick_recipe(name: str | None, changes: list[str], device: str, tell: Tell) -> "tuple[str, Recipe]":
-    """Return (short name, recipe): the one named, else what suits the device; says which and why."""
-    from echolung.pretraining.recipe import read_recipe
-
-    why = ""
-    if name is None:
-        name, why = _fitting_recipe(device)
-    recipe = read_recipe(name).with_changes(changes)
-    clips, plan = recipe.clips, recipe.optimiser
-    tell(
-        f"Recipe: {name}{why}: {recipe.encoder.architecture} from {recipe.encoder.start}, {plan.steps:,} steps of {plan.batch} "
-        f"clips of {clips.frames} frames at {clips.fps:g} a second, {clips.size} px"
-    )
-    return Path(name).stem, recipe
-
-
-def _fitting_recipe(device: str) -> tuple[str, str]:
-    """Return a recipe's name and why it was picked."""
-    import torch
-
-    from echolung.device import pick_device
-    from echolung.encoders.identity import identify
-
-    picked = pick_device(device)
-    if picked.type != "cuda":
-        return "tiny-cpu", " (there is no GPU)" if device == "auto" else f" (for {device})"
-    size = torch.cuda.get_device_properties(picked).total_memory
-    if size < LARGE:
-        return "vits-112", f" (for a GPU of {size / 1e9:.0f} GB)"
-    try:
-        identify("vjepa2-vitl")
-    except InputError:
-        return "vits-112", " (the weights vjepa2-vitl, from which echojepa-vitl-224 goes on, are not here)"
-    return "echojepa-vitl-224", f" (for a GPU of {size / 1e9:.0f} GB, and vjepa2-vitl is here)"
 
 
 def _slug(mix: str) -> str:

@@ -1,23 +1,18 @@
-"""Pretraining runs on disk: which one is meant, what it was begun with, going on with it, and what it leaves."""
+"""Pretraining runs on disk: which one is meant, and what it was begun with."""
 
 import json
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from echolung.cli.console import counted, out, print_json
 from echolung.cli.pools import Sources
 from echolung.errors import InputError
 from echolung.text import listed
 
 if TYPE_CHECKING:
-    from echolung.cli.judge import Judge
-    from echolung.cli.live import Live
-    from echolung.pretraining.loop import Outcome
-    from echolung.pretraining.pool import Pool
-    from echolung.pretraining.recipe import Recipe
+    from echolung.pretraining.recipe import AnyRecipe
 
 Tell = Callable[[str], None]
 
@@ -59,9 +54,6 @@ class Asked:
         return Sources(str(self.dataset), Path(self.data) if self.data else None, self.view, self.fold)
 
 
-# ---- which run ----------------------------------------------------------------------------------------------------------
-
-
 def is_first() -> bool:
     """Whether this process is the one of torchrun's that speaks, or the only one."""
     return int(os.environ.get("RANK", 0)) == 0
@@ -91,11 +83,13 @@ def find_run(resume: str, name: str | None, to: Path | None) -> Path | None:
     )
 
 
-def own_recipe(folder: Path, name: str | None, changes: list[str]) -> "Recipe":
+def own_recipe(folder: Path, name: str | None, changes: list[str], objective: str | None = None) -> "AnyRecipe":
     """Return the recipe that a run began with; InputError where the options name another, and which keys differ."""
     from echolung.pretraining.recipe import differences, read_recipe
 
     own = read_recipe(folder / "recipe.toml")
+    if objective not in (None, own.objective_name):
+        raise InputError(f"The run {folder.name} began with --objective {own.objective_name}, not {objective}.")
     wanted = (read_recipe(name) if name else own).with_changes(changes)
     if differ := differences(wanted, own):
         raise InputError(
@@ -154,146 +148,3 @@ def checkpoint_of(folder: Path) -> Path:
     from echolung.settings import home
 
     return home() / "checkpoints" / f"{folder.name}.safetensors"
-
-
-# ---- the run -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run about to start or go on.
-
-    Attributes:
-        folder: its own.
-        recipe: what to do.
-        asked: what it learns from and is judged on.
-        device: where to compute.
-        begun: it goes on.
-    """
-
-    folder: Path
-    recipe: "Recipe"
-    asked: Asked
-    device: str
-    begun: bool
-
-    def go(self, reading: dict[str, Any], tell: Tell) -> "Outcome":
-        """Compute until the last step, or until it is told to stop."""
-        from echolung.cli.live import Live
-        from echolung.device import pick_device
-        from echolung.pretraining.loop import pretrain as train
-
-        pool = self._pool(tell)
-        device = pick_device(self.device)
-        self._check_room(device)
-        judge = self._judge(pool, reading, tell)
-        tell(f"{'Goes on with' if self.begun else 'Run'}: {self.folder}")
-        with Live(self.folder.name, lambda: len(self._unreadable()), self._losses(), silent=not is_first()) as live:
-            pack = Path(self.asked.pack) if self.asked.pack else None
-            return train(
-                self.recipe, pool, self.folder, pack=pack, device=device, resume=self.begun, judge=judge,
-                on_step=lambda record: self._note(live, record), tell=live.tell, **reading,
-            )  # fmt: skip
-
-    def _pool(self, tell: Tell) -> "Pool":
-        from echolung.cli.pools import open_pool
-
-        self.asked.sources.check([self.asked.probe.partition(":")[0]] if self.asked.probe else [])
-        pool = open_pool(self.asked.sources, self.asked.all_splits, tell)
-        for line in pool.describe():
-            tell(f"Pool: {line}")
-        return pool
-
-    def _check_room(self, device: Any) -> None:
-        from echolung.pretraining.cost import check_room, room
-
-        check_room(self.recipe, room(device), int(os.environ.get("WORLD_SIZE", 1)))
-
-    def _judge(self, pool: "Pool", reading: dict[str, Any], tell: Tell) -> "Judge | None":
-        from echolung.cli.judge import open_judge
-
-        probe = self.asked.probe
-        return open_judge(probe, self.recipe, pool, sources=self.asked.sources, tell=tell, **reading) if probe else None
-
-    def _note(self, live: "Live", record: Any) -> None:
-        if not (self.folder / ASKED).exists():
-            (self.folder / ASKED).write_text(json.dumps(asdict(self.asked), indent=1) + "\n", "utf-8")
-        live.on_step(record)
-
-    def _unreadable(self) -> dict[str, str]:
-        """Return the videos that some process could not read so far, and why; each process lists its own."""
-        found: dict[str, str] = {}
-        for file in sorted(self.folder.glob("broken*.json")):
-            try:
-                found |= json.loads(file.read_text("utf-8"))
-            except ValueError:  # being written
-                continue
-        return dict(sorted(found.items()))
-
-    def _losses(self) -> list[float]:
-        from echolung.pretraining.log import FILE, read_lines
-
-        return [float(line["loss"]) for line in read_lines(self.folder / FILE)] if self.begun else []
-
-    # ---- its end -------------------------------------------------------------------------------------------------------
-
-    def finish(self, outcome: "Outcome", as_json: bool) -> None:
-        """Copy the checkpoint to where `extract` looks, draw the curves, say what comes next."""
-        from echolung.report.pretraining import draw_log, read_log, summarise_log
-
-        log = read_log(self.folder / "log.jsonl")
-        summary, curves = summarise_log(log), self.folder / "loss.png"
-        draw_log(log, f"{self.folder.name} · {self.recipe.encoder.architecture}", curves)
-        checkpoint = self._keep(outcome) if outcome.finished else None
-        broken = self._unreadable() | outcome.broken
-        if broken:
-            (self.folder / "broken.json").write_text(json.dumps(broken, indent=1), "utf-8")
-        if as_json:
-            print_json(
-                {"run": str(self.folder), "finished": outcome.finished, "step": outcome.step,
-                 "checkpoint": str(checkpoint) if checkpoint else None, "curves": str(curves), **summary,
-                 "broken": broken, "recipe": self.recipe.flat()}
-            )  # fmt: skip
-            return
-        for line in self._told(outcome, summary, broken, checkpoint):
-            out().print(line, highlight=False, soft_wrap=True)
-
-    def _keep(self, outcome: "Outcome") -> Path:
-        """Copy the checkpoint, whole or not at all."""
-        from echolung.encoders.checkpoints import load_vit, save_encoder
-        from echolung.settings import make_folder
-
-        path = checkpoint_of(self.folder)
-        make_folder(path.parent)
-        save_encoder(path, load_vit(outcome.checkpoint)[0])
-        return path
-
-    def _told(
-        self, outcome: "Outcome", summary: dict[str, Any], broken: dict[str, str], checkpoint: Path | None
-    ) -> list[str]:
-        from rich.markup import escape
-
-        plan, name = self.recipe.optimiser, escape(self.folder.name)
-        lines = [
-            f"[bold]{name}[/]: step {outcome.step:,} of {plan.steps:,}, loss {summary['loss_first']:.4f} at first, "
-            f"{summary['loss_last']:.4f} at last; curves: {escape(str(self.folder / 'loss.png'))}"
-        ]
-        if broken:
-            lines.append(f"[red]{counted(len(broken), 'video')} could not be read[/]: {escape(listed(broken, 5))}")
-        if checkpoint is None:
-            return [*lines, f"Stopped, and saved. To go on: echolung pretrain --resume {name}"]
-        if outcome.checkpoint.name.startswith("best"):
-            best = json.loads((self.folder / "best.json").read_text("utf-8"))
-            when = f"that of step {best['step']:,}" if best["step"] else "the one it started from: no look was better"
-            lines.append(f"Kept is the encoder with the probe's best score, {best['score']:.3f}, {when}.")
-        clips = self.recipe.clips
-        probed = (self.asked.probe or "").partition(":")[0] or "DATASET"
-        windows = f"--frames {clips.frames} --fps {clips.fps:g} --size {clips.size}"
-        return [
-            *lines,
-            f"Checkpoint: {escape(str(checkpoint))}",
-            "Next, with any labelled dataset (any other windows do, too; these are what it was trained on):",
-            f"  echolung extract --dataset {probed} {windows}",
-            f"  echolung extract --dataset {probed} {windows} --encoder random:{self.recipe.encoder.architecture}",
-            f"  echolung probe --dataset {probed} --encoder {name}",
-        ]

@@ -39,12 +39,12 @@ def augment(
         drawn = drawn.pin_memory()  # so that the copy is not waited for
     drawn = drawn.to(frames.device, non_blocking=True)
     squares = _crop(frames, sides, drawn[:, :4], drawn[:, 4] > 0, plan.size)
-    mean, std = _normalisation(frames.device)
+    mean, std = normalisation(frames.device)
     return (squares[:, None] - mean) / std
 
 
 @lru_cache(maxsize=8)
-def _normalisation(device: torch.device) -> tuple[Float[Tensor, "3 1 1 1"], Float[Tensor, "3 1 1 1"]]:
+def normalisation(device: torch.device) -> tuple[Float[Tensor, "3 1 1 1"], Float[Tensor, "3 1 1 1"]]:
     """Return ImageNet's mean and standard deviation of grey levels from 0 to 255; made once a device, which waits for it."""
     with torch.inference_mode(False):  # they outlive the call that first needs them
         mean, std = (torch.tensor(values, device=device)[:, None, None, None] * 255 for values in (MEAN, STD))

@@ -6,14 +6,14 @@ from pathlib import Path
 from echolung.clips.packed import Pack
 from echolung.errors import InputError
 from echolung.pretraining.pool import Pool
-from echolung.pretraining.recipe import Recipe, differences, read_recipe
+from echolung.pretraining.recipe import AnyRecipe, differences, read_recipe
 from echolung.text import listed
 
 RECIPE, POOL, BROKEN = "recipe.toml", "pool.json", "broken.json"
 LAST, BEST = "last.safetensors", "best.safetensors"
 
 
-def check_folder(folder: Path, recipe: Recipe, pool: Pool, pack: Path | None, resume: bool) -> None:
+def check_folder(folder: Path, recipe: AnyRecipe, pool: Pool, pack: Path | None, resume: bool) -> None:
     """Make sure that a run can begin in a folder, or that the one there is the same.
 
     Raises:
@@ -40,7 +40,7 @@ def check_folder(folder: Path, recipe: Recipe, pool: Pool, pack: Path | None, re
         )
 
 
-def begin_folder(folder: Path, recipe: Recipe, pool: Pool, pack: Path | None) -> None:
+def begin_folder(folder: Path, recipe: AnyRecipe, pool: Pool, pack: Path | None) -> None:
     """Make a run's folder and write down what it is of."""
     folder.mkdir(parents=True, exist_ok=True)
     facts = {

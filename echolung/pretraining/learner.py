@@ -1,6 +1,7 @@
 """The networks, their optimiser, and one update of them by one batch."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from echolung.device import default_precision
+from echolung.encoders.checkpoints import save_encoder
+from echolung.encoders.vit import VisionTransformer
 from echolung.pretraining.augment import augment
 from echolung.pretraining.distributed import Group
 from echolung.pretraining.gauges import context_shares, gauges
@@ -18,38 +21,23 @@ from echolung.pretraining.masks import draw_masks
 from echolung.pretraining.recipe import Recipe
 from echolung.pretraining.schedules import learning_rate, momentum, weight_decay
 from echolung.pretraining.start import Started
+from echolung.pretraining.update import Update
 
 
-@dataclass(frozen=True)
-class Update:
-    """What an update came to; on a GPU it may still be computing.
-
-    Attributes:
-        step: from 0.
-        sums: loss, processes that wish to stop, clips that could be read; over all processes.
-        gradient: norm of the gradient before any clipping.
-        rates: learning rate, weight decay and momentum of the step.
-        gauges: of the representation and the masks, where it was looked at.
-    """
-
-    step: int
-    sums: Tensor
-    gradient: Tensor
-    rates: tuple[float, float, float]
-    gauges: dict[str, Any] | None
-
-
-class Learner:
+class JepaLearner:
     """Encoder, predictor, target and optimiser of one process.
 
     Args:
         recipe: of the run.
         begun: the networks.
         group: this process among the run's.
+
+    Attributes:
+        notes: where the networks come from, sentences for people.
     """
 
     def __init__(self, recipe: Recipe, begun: Started, group: Group):
-        self.recipe, self.group = recipe, group
+        self.recipe, self.group, self.notes = recipe, group, begun.notes
         self.jepa = Jepa(begun.encoder, begun.predictor, begun.target).to(group.device)
         for part in (self.jepa.encoder, self.jepa.predictor):
             part.checkpointing = recipe.run.checkpointing
@@ -65,6 +53,30 @@ class Learner:
             self.model = DistributedDataParallel(self.jepa, device_ids=where, gradient_as_bucket_view=True)
         precision = recipe.run.precision
         self.precision = default_precision(str(group.device)) if precision == "auto" else precision
+
+    def state(self) -> dict[str, Any]:
+        """Return what the run goes on from, under the names of V-JEPA 2's training checkpoints."""
+        return {
+            "encoder": self.jepa.encoder.state_dict(),
+            "predictor": self.jepa.predictor.state_dict(),
+            "target_encoder": self.jepa.target.state_dict(),
+            "opt": self.optimiser.state_dict(),
+        }
+
+    def load(self, content: dict[str, Any]) -> None:
+        """Bring networks and optimiser to where a state has them."""
+        self.jepa.encoder.load_state_dict(content["encoder"])
+        self.jepa.predictor.load_state_dict(content["predictor"])
+        self.jepa.target.load_state_dict(content["target_encoder"])
+        self.optimiser.load_state_dict(content["opt"])
+
+    def save(self, path: Path) -> None:
+        """Write the target encoder, which is what a run is for."""
+        save_encoder(path, self.jepa.target)
+
+    def look(self, judge: Callable[[VisionTransformer], dict[str, float]]) -> dict[str, float]:
+        """Return what a judge says of the target encoder."""
+        return judge(self.jepa.target)
 
     def update(self, batch: Batch, stop: bool) -> Update:
         """Do one step; `stop` is this process's wish to end the run, told to all."""

@@ -1,6 +1,5 @@
 """Clips for training, in step order: read by worker processes from the videos or from a pack, ahead of the model."""
 
-import math
 import os
 from collections.abc import Callable, Generator
 from contextlib import closing, nullcontext
@@ -9,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from queue import Full, Queue
 from threading import Event, Thread
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,8 +19,8 @@ from echolung.clips.grey import Draw, collate, read_square
 from echolung.clips.packed import Pack, read_squares
 from echolung.clips.shared import SharedClips, has_room
 from echolung.clips.workers import TIME_LIMIT, run_in_workers
+from echolung.datasets.manifest import spans
 from echolung.errors import DecodeError, InputError, RunError
-from echolung.pretraining.plans import ClipsPlan
 from echolung.pretraining.pool import Pool
 
 WINDOW_TAG = 403
@@ -60,6 +59,26 @@ class Batch:
     samples: Int[np.ndarray, " b"]
 
 
+@runtime_checkable
+class Windows(Protocol):
+    """How clips are cut: the section `clips` of a recipe.
+
+    Attributes:
+        frames: of a clip.
+        limit: largest side of its square, pixels.
+    """
+
+    @property
+    def frames(self) -> int: ...  # noqa: D102
+
+    @property
+    def limit(self) -> int: ...  # noqa: D102
+
+    def draw(self, entropy: tuple[int, ...]) -> Draw:
+        """Return the clip that is read, its window drawn from `entropy`."""
+        ...
+
+
 class Loader:
     """Reads the batches of a run. What a step holds follows from the seed and the step alone.
 
@@ -71,7 +90,7 @@ class Loader:
     def __init__(
         self,
         pool: Pool,
-        plan: ClipsPlan,
+        plan: Windows,
         seed: int,
         batch: int,
         rank: int = 0,
@@ -82,6 +101,7 @@ class Loader:
         time_limit: int | float = TIME_LIMIT,
         tell: Callable[[str], None] = lambda text: None,
         pin: bool = False,
+        views: int = 1,
     ) -> None:
         """Prepare to read.
 
@@ -89,7 +109,7 @@ class Loader:
             pool: the videos.
             plan: how clips are cut.
             seed: of the order and the windows.
-            batch: clips a step, over all processes.
+            batch: clips a step, over all processes: a multiple of ranks and views.
             rank: which of the training processes this is.
             ranks: how many there are.
             pack: a file of `echolung data pack` that holds the pool's videos; default: the videos themselves.
@@ -98,23 +118,26 @@ class Loader:
             time_limit: seconds that one video may take.
             tell: is told of each video that cannot be read, once.
             pin: leave batches in page-locked memory, from which a copy to a GPU can be overlapped; nothing without a GPU.
+            views: clips of each video in a step, one after the other, each with a window of its own.
 
         Raises:
             InputError: the ranks cannot share the batch, or the pack does not hold the pool's videos.
         """
-        if batch % ranks:
+        if batch % (ranks * views):
             raise InputError(f"A batch of {batch} clips cannot be shared evenly by {ranks} processes.")
         self.pool, self.plan, self.seed, self.tell = pool, plan, seed, tell
+        self.views = views
         self.batch, self.rows = batch, slice(rank * batch // ranks, (rank + 1) * batch // ranks)
         self.ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))  # torchrun's, on this machine
         self.workers = workers or max(1, (os.cpu_count() or 1) // self.ranks_here)
         self.decoder, self.time_limit = decoder, time_limit
         self.pin = pin and torch.cuda.is_available()
         self.names, self.paths = pool.names, [Path(path) for path in pool.videos["path"]]
+        self.spans = spans(pool.videos)
         self.broken: dict[str, str] = {}
         self.read = False  # whether any clip ever could be
         self.pack = Pack.open(pack) if pack is not None else None
-        self.rows_in_pack = self.pack.rows(self.names) if self.pack is not None else None
+        self.rows_in_pack = self.pack.rows(self.names, self.spans) if self.pack is not None else None
 
     def iterate(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """Yield this process's batches of the steps from `start` to `stop` - 1; the next ones are read meanwhile.
@@ -148,7 +171,7 @@ class Loader:
 
         def arguments(job: tuple[int, int]) -> tuple[Any, ...]:
             sample, row = job
-            return self.paths[row], self._draw(sample), self.decoder, self.broken.get(self.names[row])
+            return self.paths[row], self._draw(sample), self.decoder, self.broken.get(self.names[row]), self.spans[row]
 
         plans = ([array.tolist() for array in self._plan(step)] for step in range(start, stop))
         jobs = (job for samples, rows in plans for job in zip(samples, rows, strict=True))
@@ -177,7 +200,7 @@ class Loader:
         parts = [slice(at, at + CLIPS_A_JOB) for at in range(0, count, CLIPS_A_JOB)]
         waiting = self.workers + 1
         places = waiting + len(parts)  # those waiting, and those of a batch that is being put together
-        size = min(CLIPS_A_JOB, count) * self.plan.frames * clip_limit(self.plan) ** 2
+        size = min(CLIPS_A_JOB, count) * self.plan.frames * self.plan.limit**2
         shared = SharedClips(places, size) if has_room(self.ranks_here * places * size) else None
 
         def arguments(job: tuple[int, int]) -> tuple[Any, ...]:
@@ -203,21 +226,15 @@ class Loader:
     def _plan(self, step: int) -> tuple[Int[np.ndarray, " b"], Int[np.ndarray, " b"]]:
         """Return the numbers of this process's clips of a step, and which rows of the pool they are of."""
         samples = np.arange(step * self.batch, (step + 1) * self.batch)[self.rows]
-        return samples, self.pool.order(self.seed, samples)
+        return samples, self.pool.order(self.seed, samples // self.views)
 
     def _draw(self, sample: int) -> Draw:
-        return Draw(self.plan.frames, self.plan.fps, clip_limit(self.plan), (self.seed, WINDOW_TAG, sample))
+        return self.plan.draw((self.seed, WINDOW_TAG, sample))
 
     def _note(self, name: str, reason: str) -> None:
         if name not in self.broken:
             self.broken = {**self.broken, name: reason}  # anew, for whoever goes over it in another thread
             self.tell(f"{name} cannot be read, and counts for nothing: {reason}")
-
-
-def clip_limit(plan: ClipsPlan) -> int:
-    """Return the largest side, pixels, that a clip need have: its smallest crop still has `plan.size`."""
-    narrow = min(plan.aspect[0], 1 / plan.aspect[1])
-    return math.ceil(plan.size / math.sqrt(plan.scale[0] * narrow))
 
 
 Item = TypeVar("Item")

@@ -10,33 +10,29 @@ import signal
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import numpy as np
 import torch
 
-from echolung.encoders.checkpoints import save_encoder
-from echolung.encoders.vit import VisionTransformer
 from echolung.errors import InputError, RunError
-from echolung.pretraining.cost import fitting_batch, room
 from echolung.pretraining.distributed import Group, join
 from echolung.pretraining.folder import BEST, BROKEN, LAST, begin_folder, check_folder
-from echolung.pretraining.learner import Learner, Update
+from echolung.pretraining.labelled.labels import Labels
+from echolung.pretraining.learning import Judge, Learner, begin, no_memory
 from echolung.pretraining.loader import Batch, Loader
 from echolung.pretraining.log import Log, StepRecord
+from echolung.pretraining.pace import Pace
 from echolung.pretraining.pool import Pool
-from echolung.pretraining.recipe import Recipe
-from echolung.pretraining.start import start
+from echolung.pretraining.recipe import AnyRecipe
 from echolung.pretraining.state import State, load_state, newest_state, save_state
+from echolung.pretraining.update import Update
 from echolung.text import listed
 
 TWICE = 5.0
 """Seconds within which a second signal is the same wish: torchrun passes on what a cluster also sends to every process."""
-
-Judge = Callable[[VisionTransformer], dict[str, float]]
-"""Encoder -> scores; "score" is the one that the best checkpoint has most of."""
 
 
 @dataclass(frozen=True)
@@ -44,23 +40,26 @@ class Outcome:
     """How a run ended.
 
     Attributes:
-        checkpoint: the target encoder: of the best score where there is a judge, else of the last step.
+        checkpoint: the encoder (of JEPA the target): of the best score where there is a judge, else of the last step.
         finished: False where it was asked to stop before its last step.
         step: updates done.
+        steps: of the whole run.
         broken: videos that could not be read, and why.
     """
 
     checkpoint: Path
     finished: bool
     step: int
+    steps: int
     broken: dict[str, str]
 
 
 def pretrain(
-    recipe: Recipe,
+    recipe: AnyRecipe,
     pool: Pool,
     folder: Path,
     *,
+    labels: Labels | None = None,
     pack: Path | None = None,
     device: str | torch.device = "cpu",
     workers: int | None = None,
@@ -76,6 +75,7 @@ def pretrain(
     Args:
         recipe: what to do.
         pool: the videos.
+        labels: what is learnt of each video, where the recipe learns from labels.
         folder: the run's own. It gets recipe.toml, pool.json, log.jsonl, states/, last.safetensors, best.safetensors (with
             a judge) and broken.json (where a video cannot be read).
         pack: the packed videos of `echolung data pack`; None: straight from the files.
@@ -97,42 +97,34 @@ def pretrain(
         if recipe.optimiser.batch % group.ranks:
             raise InputError(f"optimiser.batch = {recipe.optimiser.batch} cannot be shared by {group.ranks} processes.")
         check_folder(folder, recipe, pool, pack, resume)
+        pace = recipe.pace(len(pool.videos))
         loader = Loader(
             pool,
             recipe.clips,
             recipe.run.seed,
-            recipe.optimiser.batch,
+            pace.videos * pace.views,
             group.rank,
             group.ranks,
+            views=pace.views,
             pack=pack,
             workers=workers,
             decoder=decoder,
             time_limit=time_limit,
             pin=group.device.type == "cuda",
         )
-        run = _Run(recipe, pool, folder, group, loader, judge, on_step, tell)
+        run = _Run(recipe, pace, pool, folder, group, loader, judge, on_step, tell)
         try:
-            first = run.build(resume)
+            first = run.build(resume, labels)
             group.wait()  # all have looked before the first one writes
             if group.first and not resume:
                 begin_folder(folder, recipe, pool, pack)
             with _stop_politely(run):
                 return run.train(first)
         except torch.OutOfMemoryError as error:
-            raise RunError(_no_memory(recipe, group)) from error
+            raise RunError(no_memory(recipe, group)) from error
         finally:
             if run.log:
                 run.log.close()
-
-
-def _no_memory(recipe: Recipe, group: Group) -> str:
-    torch.cuda.empty_cache()
-    fits = fitting_batch(recipe, room(group.device), group.ranks)
-    advice = (
-        f"a batch of {fits} would fit (--set optimiser.batch={fits})" if fits else "not even one clip a process fits"
-    )
-    more = "" if recipe.run.checkpointing else "; --set run.checkpointing=true takes far less"
-    return f"{group.device} has too little memory for a batch of {recipe.optimiser.batch}: {advice}{more}."
 
 
 @contextmanager
@@ -163,7 +155,8 @@ class _Run:
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: AnyRecipe,
+        pace: Pace,
         pool: Pool,
         folder: Path,
         group: Group,
@@ -172,7 +165,8 @@ class _Run:
         on_step: Callable[[StepRecord], None],
         tell: Callable[[str], None],
     ) -> None:
-        self.recipe, self.pool, self.folder, self.group, self.loader = recipe, pool, folder, group, loader
+        self.recipe, self.pace, self.pool, self.folder = recipe, pace, pool, folder
+        self.group, self.loader = group, loader
         self.judge, self.on_step, self.say = judge, on_step, tell
         self.asked_to_stop: float | None = None
         self.stopping = False
@@ -187,7 +181,7 @@ class _Run:
 
     def train(self, first: int) -> Outcome:
         """Train from a step on to the last, or to where it is asked to stop."""
-        plan = self.recipe.optimiser
+        pace = self.pace
         if self.group.first:
             self.log = Log(self.folder, first, self.recipe.flat())
         pending: tuple[Update, float] | None = None
@@ -201,9 +195,9 @@ class _Run:
                 launched, step = self.learner.update(batch, self.asked_to_stop is not None), batch.step + 1
                 if pending is not None:
                     self._settle(pending)
-                pending, last = (launched, waited), step == plan.steps
-                judging = self.judge is not None and (last or step % self.recipe.run.judge_every == 0)
-                due = last or judging or self.stopping or step % self.recipe.run.save_every == 0
+                pending, last = (launched, waited), step == pace.steps
+                judging = self.judge is not None and (last or step % pace.judge_every == 0)
+                due = last or judging or self.stopping or step % pace.save_every == 0
                 if due or self.group.device.type == "cpu":  # a GPU computes while the next step is prepared
                     self._settle(pending, judging)
                     pending = None
@@ -212,30 +206,26 @@ class _Run:
                 if self.stopping:
                     break
         kept = self.folder / (BEST if self.judge and (self.folder / BEST).exists() else LAST)
-        return Outcome(kept, step == plan.steps, step, self.broken)
+        return Outcome(kept, step == pace.steps, step, pace.steps, self.broken)
 
-    def build(self, resume: bool) -> int:
+    def build(self, resume: bool, labels: Labels | None) -> int:
         """Make the networks; return the updates that they have had."""
         path = newest_state(self.folder) if resume else None
-        # Weights that a checkpoint is about to replace need not be read from where the run once began.
-        begun = start(
-            replace(self.recipe, encoder=replace(self.recipe.encoder, start="random")) if path else self.recipe
-        )
-        self.learner = Learner(self.recipe, begun, self.group)
+        self.learner: Learner = begin(self.recipe, labels, self.group, goes_on=path is not None)
         if path:
-            state = load_state(path, self.learner.jepa, self.learner.optimiser)
+            state = load_state(path, self.learner.load)
             self.best, self.broken = state.best, state.broken
             self.tell(f"Goes on after step {state.step}.")
             return state.step
         if resume:
             self.tell("There is no checkpoint yet: begins anew.")
-        for note in begun.notes:
+        for note in self.learner.notes:
             self.tell(note)
         return 0
 
     def _batches(self, first: int) -> Generator[tuple[Batch, float], None, None]:
         """Yield the batches from a step on, and the seconds waited for each."""
-        with closing(self.loader.iterate(first, self.recipe.optimiser.steps)) as batches:
+        with closing(self.loader.iterate(first, self.pace.steps)) as batches:
             began = time.perf_counter()
             for batch in batches:
                 if new := {name: why for name, why in self.loader.broken.items() if name not in self.broken}:
@@ -257,14 +247,14 @@ class _Run:
             memory = torch.cuda.max_memory_allocated() if self.group.device.type == "cuda" else None
             scores = self._look(step) if judging else None
             record = StepRecord(
-                step, self.recipe.optimiser.steps, loss, round(clips), gradient, *update.rates, seconds, waited, memory,
+                step, self.pace.steps, loss, round(clips), gradient, *update.rates, seconds, waited, memory,
                 update.gauges, scores,
             )  # fmt: skip
             self.log.write(record)
             self.on_step(record)
 
     def _not_finite(self, step: int, loss: float, gradient: float) -> str:
-        batch = self.recipe.optimiser.batch
+        batch = self.pace.videos
         rows = self.pool.order(self.recipe.run.seed, np.arange((step - 1) * batch, step * batch))
         kept = newest_state(self.folder)
         good = f"The last good checkpoint is {kept}" if kept else "There is no checkpoint yet"
@@ -275,13 +265,13 @@ class _Run:
         )
 
     def _look(self, step: int) -> dict[str, float] | None:
-        """Let the judge score the target encoder; keep it where it is the best."""
+        """Let the judge score what was learnt; keep it where it is the best."""
         if self.judge is None or not self.group.first:
             return None
-        scores = self.judge(self.learner.jepa.target)
+        scores = self.learner.look(self.judge)
         if (score := scores.get("score", math.nan)) == score and (self.best is None or score > self.best):
             self.best = score
-            save_encoder(self.folder / BEST, self.learner.jepa.target)
+            self.learner.save(self.folder / BEST)
             (self.folder / "best.json").write_text(json.dumps({"step": step, **scores}), "utf-8")
         return scores
 
@@ -289,8 +279,8 @@ class _Run:
         if self.group.first:
             state = State(step, self.pool.digest, self.best, self.broken)
             # First: a run killed in between does its last steps again, rather than hand over what was there before them.
-            save_encoder(self.folder / LAST, self.learner.jepa.target)
-            save_state(self.folder, state, self.learner.jepa, self.learner.optimiser, self.recipe.run.keep)
+            self.learner.save(self.folder / LAST)
+            save_state(self.folder, state, self.learner.state(), self.recipe.run.keep)
         self.group.wait()
         self.clock = time.perf_counter()
 

@@ -1,7 +1,9 @@
 """The sections of a recipe: what can be set, what it means, and from where to where."""
 
+import math
 from dataclasses import dataclass
 
+from echolung.clips.grey import Draw
 from echolung.encoders.sizes import VITS
 
 
@@ -24,6 +26,16 @@ class ClipsPlan:
     scale: tuple[float, float] = (0.5, 1.0)
     aspect: tuple[float, float] = (0.9, 1.1)
     flip: bool = False
+
+    @property
+    def limit(self) -> int:
+        """The largest side, pixels, that a clip need have: its smallest crop still has `size`."""
+        narrow = min(self.aspect[0], 1 / self.aspect[1])
+        return math.ceil(self.size / math.sqrt(self.scale[0] * narrow))
+
+    def draw(self, entropy: tuple[int, ...]) -> Draw:
+        """Return the clip that is read, its window drawn from `entropy`."""
+        return Draw(self.frames, self.fps, self.limit, entropy)
 
 
 @dataclass(frozen=True)
@@ -134,7 +146,7 @@ class RunPlan:
     judge_every: int = 5000
 
 
-RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[int | float, int | float]] = {
     "clips.frames": (2, 1024),
     "clips.fps": (0.1, 1000),
     "clips.size": (16, 1024),

@@ -12,6 +12,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from echolung.datasets import Manifest
+from echolung.datasets.manifest import SPAN
 from echolung.errors import InputError
 from echolung.text import listed
 
@@ -57,7 +58,8 @@ class Pool:
     """Videos of one or more datasets.
 
     Attributes:
-        videos: dataset, video_id, path (absolute), file (the path within its dataset), sorted by dataset and video_id.
+        videos: dataset, video_id, path (absolute), file (the path within its dataset), first_frame and last_frame (NaN: all),
+            sorted by dataset and video_id.
         weights: dataset -> share of the clips, relative to the others'. None: every video as often as any other.
         notes: what was left out or guessed, a sentence each.
         left_out: dataset -> videos left out for their split; holds every dataset looked at.
@@ -194,6 +196,7 @@ def _table(manifest: Manifest, kept: np.ndarray) -> pd.DataFrame:
             "video_id": videos["video_id"].astype(str),
             "path": [str((manifest.root / str(file)).absolute()) for file in videos["path"]],
             "file": videos["path"].astype(str),
+            **{name: videos.get(name, np.nan) for name in SPAN},
         }
     )
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,6 @@ import torch
 
 from echolung import __version__
 from echolung.errors import InputError, RunError
-from echolung.pretraining.jepa import Jepa
 
 FOLDER = "states"
 
@@ -33,21 +33,18 @@ class State:
     broken: dict[str, str]
 
 
-def save_state(folder: Path, state: State, jepa: Jepa, optimiser: torch.optim.Optimizer, keep: int) -> Path:
+def save_state(folder: Path, state: State, learnt: dict[str, Any], keep: int) -> Path:
     """Write `states/step-<n>.pt` under a run's folder, then delete all but the `keep` newest; return its path.
 
-    Its keys are those of V-JEPA 2's training checkpoints (encoder, predictor, target_encoder, opt), so that whatever reads
-    those reads this; `echolung` holds the rest as JSON, `random` torch's own generators.
+    It holds what was `learnt` under its own keys (of JEPA those of V-JEPA 2's training checkpoints, so that whatever reads
+    those reads this); `echolung` holds the rest as JSON, `random` torch's own generators.
 
     Raises:
         RunError: the disk is full or cannot be written to. Earlier checkpoints are untouched.
     """
     path = folder / FOLDER / f"step-{state.step:06d}.pt"
     content = {
-        "encoder": jepa.encoder.state_dict(),
-        "predictor": jepa.predictor.state_dict(),
-        "target_encoder": jepa.target.state_dict(),
-        "opt": optimiser.state_dict(),
+        **learnt,
         "random": _random_state(),
         "echolung": json.dumps({"version": __version__, **state.__dict__}),
     }
@@ -71,8 +68,8 @@ def save_state(folder: Path, state: State, jepa: Jepa, optimiser: torch.optim.Op
     return path
 
 
-def load_state(path: Path, jepa: Jepa, optimiser: torch.optim.Optimizer) -> State:
-    """Bring model and optimiser to where a checkpoint has them; return where that is.
+def load_state(path: Path, load: Callable[[dict[str, Any]], None]) -> State:
+    """Hand what a checkpoint holds to `load`, which takes its networks and optimisers there; return where that is.
 
     Raises:
         InputError: it cannot be read, or is of another model.
@@ -80,10 +77,7 @@ def load_state(path: Path, jepa: Jepa, optimiser: torch.optim.Optimizer) -> Stat
     try:
         content: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         state = json.loads(content["echolung"])
-        jepa.encoder.load_state_dict(content["encoder"])
-        jepa.predictor.load_state_dict(content["predictor"])
-        jepa.target.load_state_dict(content["target_encoder"])
-        optimiser.load_state_dict(content["opt"])
+        load(content)
     except Exception as error:  # a pickle, zip or key error, depending on what is wrong with the file
         raise InputError(
             f"The checkpoint {path} cannot be continued ({type(error).__name__}: {str(error).splitlines()[0]}). Delete it to go "

@@ -293,7 +293,7 @@ def test_what_no_process_could_read_is_one_list(at_home: Path, recipe: Path, she
 def test_the_recipe_suits_the_device(monkeypatch, echolung_home: Path, gigabytes, weights, wanted):
     import torch
 
-    from echolung.cli.pretrain import pick_recipe
+    from echolung.cli.recipes import pick_recipe
 
     if weights:
         (echolung_home / "checkpoints").mkdir()
@@ -303,5 +303,5 @@ def test_the_recipe_suits_the_device(monkeypatch, echolung_home: Path, gigabytes
     about = type("Properties", (), {"total_memory": (gigabytes or 0) * 1e9})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: about)
     said = []
-    name, recipe = pick_recipe(None, [], "auto", said.append)
+    name, recipe = pick_recipe(None, None, [], "auto", said.append)
     assert name == wanted and isinstance(recipe, Recipe) and wanted in said[0]

@@ -85,15 +85,15 @@ def test_what_is_drawn_depends_on_the_clip_alone():
 
 
 def test_what_is_remembered_serves_training_too():
-    module._normalisation.cache_clear()
+    module.normalisation.cache_clear()
     frames, sides = squares([32, 32])
     with torch.inference_mode():
         expected = augment(frames, sides, np.arange(2), WHOLE, 0)
     weight = torch.ones((), requires_grad=True)
     found = augment(frames, sides, np.arange(2), WHOLE, 0)
     assert torch.equal(found, expected)
-    (module._normalisation(frames.device)[0] * weight).sum().backward()
-    assert module._normalisation.cache_info().misses == 1
+    (module.normalisation(frames.device)[0] * weight).sum().backward()
+    assert module.normalisation.cache_info().misses == 1
 
 
 @given(

@@ -5,15 +5,15 @@ import pytest
 import torch
 
 from echolung.pretraining.distributed import Group
-from echolung.pretraining.learner import Learner
+from echolung.pretraining.learner import JepaLearner
 from echolung.pretraining.loader import Batch
 from echolung.pretraining.recipe import Recipe
 from echolung.pretraining.start import start
 
 
 @pytest.fixture
-def learner(smallest: Recipe) -> Learner:
-    return Learner(smallest, start(smallest), Group(0, 1, torch.device("cpu")))
+def learner(smallest: Recipe) -> JepaLearner:
+    return JepaLearner(smallest, start(smallest), Group(0, 1, torch.device("cpu")))
 
 
 def batch(step: int, valid: list[bool]) -> Batch:
@@ -22,7 +22,7 @@ def batch(step: int, valid: list[bool]) -> Batch:
     return Batch(step, frames, torch.full((4,), 32), torch.tensor(valid), ("a", "b", "c", "d"), samples)
 
 
-def weights(learner: Learner) -> list[torch.Tensor]:
+def weights(learner: JepaLearner) -> list[torch.Tensor]:
     return [parameter.detach().clone() for parameter in learner.jepa.parameters()]
 
 
@@ -30,7 +30,7 @@ def changed(before: list[torch.Tensor], after: list[torch.Tensor]) -> int:
     return sum(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
-def test_a_batch_that_nobody_could_read_teaches_nothing(learner: Learner) -> None:
+def test_a_batch_that_nobody_could_read_teaches_nothing(learner: JepaLearner) -> None:
     learner.update(batch(0, [True] * 4), stop=False)  # so that the optimiser has momentum
     before = weights(learner)
     update = learner.update(batch(1, [False] * 4), stop=False)
@@ -40,8 +40,8 @@ def test_a_batch_that_nobody_could_read_teaches_nothing(learner: Learner) -> Non
     assert changed(before, weights(learner)) > 50
 
 
-def test_clips_that_could_not_be_read_have_no_part(learner: Learner, smallest: Recipe) -> None:
-    other = Learner(smallest, start(smallest), Group(0, 1, torch.device("cpu")))
+def test_clips_that_could_not_be_read_have_no_part(learner: JepaLearner, smallest: Recipe) -> None:
+    other = JepaLearner(smallest, start(smallest), Group(0, 1, torch.device("cpu")))
     some = batch(0, [True, False, True, False])
     spoilt = batch(0, [True, False, True, False])
     spoilt.frames[[1, 3]] = 255

@@ -18,7 +18,7 @@ from echolung.clips.sample import random_window
 from echolung.datasets import Manifest, load_manifest
 from echolung.errors import DecodeError, EcholungError, InputError, RunError
 from echolung.pretraining import loader as module
-from echolung.pretraining.loader import WINDOW_TAG, Loader, ahead, clip_limit
+from echolung.pretraining.loader import WINDOW_TAG, Loader, ahead
 from echolung.pretraining.plans import ClipsPlan
 from echolung.pretraining.pool import Pool
 
@@ -87,7 +87,7 @@ def test_what_a_batch_holds(folder, here):
     rows = pool.order(5, np.arange(24, 32))
     assert batch.step == 3 and batch.samples.tolist() == list(range(24, 32)) and batch.valid.all()
     assert batch.videos == tuple(pool.names[row] for row in rows)
-    limit = clip_limit(PLAN)
+    limit = PLAN.limit
     sides = {"x/a": 40, "x/b": limit, "x/c": 48, "x/d": 36}
     assert limit == 48 and batch.frames.shape == (8, 4, 48, 48)
     for clip, side, name in zip(batch.frames.numpy(), batch.sides.tolist(), batch.videos, strict=True):
@@ -156,10 +156,10 @@ def test_processes_give_the_same_bytes(folder, tmp_path):
 def test_what_is_known_to_be_broken_is_not_tried_again(folder, here, monkeypatch):
     tried, original = [], module.read_square
 
-    def spy(path, draw, decoder, refused):
+    def spy(path, draw, decoder, refused, span):
         if refused is None:
             tried.append(path.name)
-        return original(path, draw, decoder, refused)
+        return original(path, draw, decoder, refused, span)
 
     monkeypatch.setattr(module, "read_square", spy)
     loader = Loader(pool_of(folder, GOOD + BROKEN), PLAN, 0, 7)
@@ -222,11 +222,11 @@ def test_a_pack_that_shrinks_meanwhile(folder, here, tmp_path):
 
 def test_the_smallest_crop_need_not_be_enlarged():
     for plan in (PLAN, ClipsPlan(), ClipsPlan(size=112, scale=(0.3, 1.0), aspect=(0.75, 1.35))):
-        limit = clip_limit(plan)
+        limit = plan.limit
         for aspect in plan.aspect:
             height, width = limit * (plan.scale[0] / aspect) ** 0.5, limit * (plan.scale[0] * aspect) ** 0.5
             assert min(height, width) >= plan.size - 1e-9
-    assert clip_limit(ClipsPlan(scale=(1.0, 1.0), aspect=(1.0, 1.0), size=96)) == 96
+    assert ClipsPlan(scale=(1.0, 1.0), aspect=(1.0, 1.0), size=96).limit == 96
 
 
 def test_reading_ahead_is_bounded_and_ends():

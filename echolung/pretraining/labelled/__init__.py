@@ -1,0 +1,1 @@
+"""Objectives that learn from labels: CoReEcho, EchoCoTr, supervised classification and regression."""
