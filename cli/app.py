@@ -12,7 +12,9 @@ from echolung.cli import (
     compare,
     data,
     demo,
+    explain,
     extract,
+    finetune,
     leaderboard,
     predict,
     pretrain,
@@ -37,10 +39,12 @@ app.command("pretrain")(pretrain.pretrain)
 app.command("extract")(extract.extract)
 app.command("probe")(probe.probe)
 app.command("study")(study.study)
+app.command("finetune")(finetune.finetune)
 app.command("compare")(compare.compare)
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("predict")(predict.predict)
 app.command("report")(report.report)
+app.command("explain")(explain.explain)
 app.add_typer(cache.app, name="cache")
 
 INTERRUPTED = 130
@@ -77,7 +81,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # typer makes this of an interrupt
-            complain("Stopped. What is on disk is safe; extraction and pretraining go on where they stopped.")
+            complain("Stopped. What is on disk is safe; extraction, pretraining and fine-tuning go on where they stopped.")
         sys.exit(code if isinstance(code, int) else 0)
     except EcholungError as error:
         _leave(error, str(error), error.exit_code)

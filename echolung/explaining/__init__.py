@@ -1,0 +1,1 @@
+"""Where an encoder looks: Grad-CAM and attention maps over a clip."""
