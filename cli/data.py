@@ -10,6 +10,7 @@ import typer
 from echolung.cli import options
 from echolung.cli.audit import audit
 from echolung.cli.console import out, print_json, say, steps
+from echolung.cli.motion_mask import motion_mask
 from echolung.cli.pack import pack
 from echolung.errors import InputError
 from echolung.text import suggest
@@ -66,6 +67,7 @@ def check(
     transducer: options.Transducer = None,
     view: options.View = None,
     fold: options.Fold = None,
+    cycle: options.Cycle = None,
     kind: options.Kind = None,
     drop_unlabelled: options.DropUnlabelled = False,
     decoder: options.Decoder = "auto",
@@ -76,7 +78,7 @@ def check(
     """Open every video and say what is there, what cannot be read, and what is there twice."""
     from echolung.clips.check import check_videos
 
-    manifest, _ = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled, view, fold)
+    manifest, _ = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled, view, fold, cycle)
     with steps(f"checking {manifest.name}", "videos", len(manifest.videos)) as bar:
         found = check_videos(
             manifest, decoder=decoder, workers=workers, time_limit=time_limit, advance=lambda: bar.advance(1)
@@ -94,17 +96,28 @@ def check(
 def phantom(
     folder: Annotated[Path | None, typer.Argument(help="Where to; default ECHOLUNG_HOME/data/<layout>.")] = None,
     layout: Annotated[
-        str, typer.Option(help="phantom-lung, phantom-heart, echonet-dynamic or echonet-pediatric.")
+        str,
+        typer.Option(help="phantom-lung, phantom-heart, echonet-dynamic, echonet-pediatric, camus, hmc-qu or lvad."),
     ] = "phantom-lung",
-    videos: Annotated[int, typer.Option(help="Number of videos.", min=1)] = 24,
+    videos: Annotated[int | None, typer.Option(help="Number of videos; default 24, 34 (lvad).", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of everything drawn.", min=0)] = 0,
-    frames: Annotated[int | None, typer.Option(help="Frames a video; default 32 (lung), 64 (heart).", min=1)] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Frames a video; default 32 (lung), 64 (heart), 18 (camus), 40 (lvad).", min=1)
+    ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Height and width, pixels; default 128 (lung), 112 (heart).", min=32)
+        int | None,
+        typer.Option(help="Height and width, pixels; default 128 (lung), 112 (heart), 176 (lvad's sector).", min=32),
     ] = None,
 ) -> None:
     """Write synthetic lung or heart clips, as a dataset of their own or in the layout of a real one."""
-    from echolung.datasets import echonet_layout, phantom_heart, phantom_lung
+    from echolung.datasets import (
+        camus_layout,
+        echonet_layout,
+        hmc_qu_layout,
+        lvad_layout,
+        phantom_heart,
+        phantom_lung,
+    )
     from echolung.settings import home, make_folder
 
     writers: dict[str, Callable[..., None]] = {
@@ -112,11 +125,15 @@ def phantom(
         "phantom-heart": phantom_heart.write,
         "echonet-dynamic": echonet_layout.write_dynamic,
         "echonet-pediatric": echonet_layout.write_pediatric,
+        "camus": camus_layout.write,
+        "hmc-qu": hmc_qu_layout.write,
+        "lvad": lvad_layout.write,
     }
     if layout not in writers:
         raise InputError(f"--layout {layout} must be one of {', '.join(writers)}.{suggest(layout, writers)}")
     given = {name: value for name, value in (("frames", frames), ("size", size)) if value is not None}
     folder = make_folder(folder or home() / "data" / layout)
+    videos = videos or (lvad_layout.VIDEOS if layout == "lvad" else 24)
     with steps("phantoms", "videos", videos) as bar:
         writers[layout](folder, videos=videos, seed=seed, progress=bar.advance, **given)
     say(f"Wrote {videos} videos to {folder}.")
@@ -124,6 +141,7 @@ def phantom(
 
 app.command("audit")(audit)
 app.command("pack")(pack)
+app.command("motion-mask")(motion_mask)
 
 
 def _facts(manifest: "Manifest", found: "Check") -> dict[str, Any]:

@@ -33,11 +33,12 @@ def demo(
 ) -> None:
     """Pretrain a tiny encoder on phantom hearts, and probe it beside its untrained twin: minutes on a CPU, no network."""
     from echolung.clips.plan import ClipPlan
-    from echolung.pretraining.recipe import read_recipe
+    from echolung.pretraining.recipe import Recipe, read_recipe
     from echolung.settings import home, make_folder
 
     folder = make_folder(folder or home() / "demo" / f"seed-{seed}")
     recipe = read_recipe("tiny-cpu").with_changes([f"run.seed={seed}"])
+    assert isinstance(recipe, Recipe)
     clips = ClipPlan(frames=recipe.clips.frames, fps=recipe.clips.fps, size=recipe.clips.size)
     say(
         f"1. Phantoms, in {folder}: {POOL} heart videos to learn from; {LABELLED} of other hearts and {LUNGS} of lungs to ask"

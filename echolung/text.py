@@ -19,3 +19,9 @@ def listed(items: Iterable[object], most: int = 10) -> str:
     """Return "a, b, c", cut with "and 4 more" after `most` items."""
     names = [str(item) for item in items]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def sentence(parts: Iterable[str]) -> str:
+    """Return "A; b." of a and b: the first letter large, the others as they are."""
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]}."

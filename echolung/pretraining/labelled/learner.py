@@ -154,11 +154,12 @@ class LabelledLearner:
 
     def _rates(self, step: int) -> tuple[float, float, float]:
         """Return learning rate, weight decay and 0 for the momentum that there is none of."""
-        plan = self.recipe.optimiser
-        falls = step // self.recipe.epoch(len(self.labels.values)) // plan.decay_epoch
+        plan, epoch = self.recipe.optimiser, self.recipe.epoch(len(self.labels.values))
+        falls = step // epoch // plan.decay_epoch
         if self.recipe.objective.name == "coreecho":
             falls = min(falls, 1)
-        return plan.lr * plan.decay_rate**falls, plan.weight_decay, 0.0
+        rise = min(1.0, (step + 1) / (plan.warmup * epoch)) if plan.warmup else 1.0
+        return plan.lr * rise * plan.decay_rate**falls, plan.weight_decay, 0.0
 
     def _clips(self, batch: Batch) -> tuple[Float[Tensor, "v d"], Float[Tensor, " v"]]:
         """Return embeddings and labels of the clips that could be read."""

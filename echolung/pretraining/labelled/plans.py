@@ -97,6 +97,8 @@ class OptimiserPlan:
         batch: videos a step, over all processes; coreecho takes two clips of each.
         epochs: passes over the training videos.
         lr: learning rate.
+        warmup: epochs over which it rises linearly from nothing; 0: none, as published. From random weights Rank-N-Contrast
+            needs one: its first steps only shrink the embeddings, and large ones shrink them to a point.
         weight_decay: on every parameter.
         decay_epoch: epochs after which the rate is multiplied with `decay_rate`; once (coreecho), or each time so many have
             passed (the others).
@@ -107,6 +109,7 @@ class OptimiserPlan:
     batch: int = 16
     epochs: int = 26
     lr: float = 1e-4
+    warmup: float = 0.0
     weight_decay: float = 1e-4
     decay_epoch: int = 15
     decay_rate: float = 0.1
@@ -149,6 +152,7 @@ RANGES: dict[str, tuple[int | float, int | float]] = {
     "optimiser.batch": (1, 1e6),
     "optimiser.epochs": (1, 1e6),
     "optimiser.lr": (0, 1),
+    "optimiser.warmup": (0, 1e6),
     "optimiser.weight_decay": (0, 10),
     "optimiser.decay_epoch": (1, 1e6),
     "optimiser.decay_rate": (0, 1),

@@ -189,6 +189,14 @@ def test_the_learning_rate_falls_with_the_epochs(objective: str, falls: list[int
     assert [rate for rate, *_ in rates] == [pytest.approx(1e-3 * 0.5**fall) for fall in falls for _ in range(2)]
 
 
+def test_the_rate_rises_in_the_first_epochs_where_it_is_asked_to() -> None:
+    found = learner("optimiser.warmup=2", "optimiser.lr=0.1")
+    epoch = found.recipe.epoch(len(found.labels.values))
+    rates = [found._rates(step)[0] for step in range(3 * epoch)]
+    assert rates[: 2 * epoch] == pytest.approx([0.1 * (step + 1) / (2 * epoch) for step in range(2 * epoch)])
+    assert rates[2 * epoch :] == pytest.approx([0.1] * epoch)
+
+
 @pytest.mark.parametrize("labels", [EF, REDUCED], ids=["numbers", "classes"])
 def test_what_is_saved_says_the_same_of_the_same_clips(labels: Labels, tmp_path: Path) -> None:
     name = "supervised" if labels.classes else "coreecho"
