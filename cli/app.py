@@ -81,7 +81,9 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         if code == INTERRUPTED:  # typer makes this of an interrupt
-            complain("Stopped. What is on disk is safe; extraction, pretraining and fine-tuning go on where they stopped.")
+            complain(
+                "Stopped. What is on disk is safe; extraction, pretraining and fine-tuning go on where they stopped."
+            )
         sys.exit(code if isinstance(code, int) else 0)
     except EcholungError as error:
         _leave(error, str(error), error.exit_code)

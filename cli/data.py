@@ -191,9 +191,10 @@ def _show(manifest: "Manifest", found: "Check") -> None:
     videos = found.videos.dropna(subset=["frames"])
     if len(videos):
         fps = videos["fps"][videos["fps"] > 0]
-        rates = (
-            f"{fps.round(1).nunique()} frame rates from {fps.min():.3g} to {fps.max():.3g}" if len(fps) else "no clock"
-        )
+        count = fps.round(1).nunique()
+        rates = f"{count} frame rates from {fps.min():.3g} to {fps.max():.3g}" if count else "no clock"
+        if count == 1:
+            rates = f"{fps.median():.3g} frames a second"
         console.print(
             f"Frames {videos['frames'].min():.0f} to {videos['frames'].max():.0f} (median {videos['frames'].median():.0f}), "
             f"width {videos['width'].min():.0f} to {videos['width'].max():.0f} px, {rates}"

@@ -50,7 +50,7 @@ def show(
     settings = result.settings
     console = out()
     optimistic = " [bold red](optimistic)[/]" if is_optimistic(settings) else ""
-    given = ", ".join(f"{name} {value}" for name, value in settings.get("hyper", {}).items())
+    given = ", ".join(f"{name} {_either(value)}" for name, value in settings.get("hyper", {}).items())
     console.print(
         f"\n[bold]{what_of(settings)}[/] · {settings['probe']} probe{f' ({given})' if given else ''} on "
         f"{escape(str(store.group.attrs.get('encoder')))} · protocol {settings['protocol']}{optimistic}"
@@ -67,6 +67,11 @@ def show(
         console.print(line)
     for note in result.notes:
         console.print(f"[yellow]note[/] {escape(note)}")
+
+
+def _either(value: Any) -> str:
+    """Return a hyper-parameter as it was asked for: 0.5, or what was to be chosen from: 0 or 0.5."""
+    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def what_of(settings: dict[str, Any]) -> str:
@@ -149,7 +154,9 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
     settings, shared = result.settings, result.shared
     lines = []
     if summary.patients_per_class:
-        counts = ", ".join(f"{name} {count}" for name, count in summary.patients_per_class.items())
+        # 0: 27, 1: 7; a class with a name needs no colon.
+        per_class = summary.patients_per_class.items()
+        counts = ", ".join(f"{name}{':' if name[-1:].isdigit() else ''} {count}" for name, count in per_class)
         where = " in the test part" if "split" in settings else ""
         lines.append(f"Patients per class{where}: {counts}")
     colour = "green" if shared["patients"] == 0 else "red"
@@ -176,6 +183,10 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
 
 def _numbers(result: "Result", summary: "Summary") -> list[str]:
     """Say what of numbers the table has no room for: visits, both R², and an ejection fraction as a classifier."""
+    import numpy as np
+
+    from echolung.evaluation import metrics
+
     lines = []
     if summary.visit:
         names = [name for name in _shown(result) if name in summary.visit]
@@ -184,10 +195,15 @@ def _numbers(result: "Result", summary: "Summary") -> list[str]:
         )
     if result.task.classes:
         return lines
-    lines.append(f"Two quantities are called R²: {_ranged(['r2', 'r_squared'], summary.mean, summary.interval)}")
+    # Of all folds together, as the interval is: the mean over folds of few patients may lie outside it.
+    table, several = result.predictions, len(result.folds) > 1
+    pooled = metrics.regression(table["truth"].to_numpy(np.float64), result.scores[:, 0])
+    what = ", here of all predictions together" if several else ""
+    lines.append(f"Two quantities are called R²{what}: {_ranged(['r2', 'r_squared'], pooled, summary.interval)}")
     if summary.reduced:
         name = result.task.column.upper() if result.task.column == "ef" else result.task.column
-        lines.append(f"AUROC of the number for {name} below " + ", ".join(map(_reduced, summary.reduced)))
+        within = ", mean over folds," if several else ""
+        lines.append(f"AUROC of the number for {name}{within} below " + ", ".join(map(_reduced, summary.reduced)))
     return lines
 
 
@@ -241,7 +257,8 @@ def _optimism(result: "Result") -> str:
     unit = " %" if metric in PER_CENT else ""
     best, honest = (number(metric, table[column].mean()) for column in ("best", "honest"))
     looks, name = f"{table['looks'].iloc[0]:,} looks a fold", SPOKEN.get(metric, _called(metric))
-    return f"Chosen on the folds it is scored on ({looks}) it would be called {best}{unit} {name}, not {honest}{unit}"
+    instead = "as it is" if best == honest else f"not {honest}{unit}"
+    return f"Chosen on the folds it is scored on ({looks}) it would be called {best}{unit} {name}, {instead}"
 
 
 def number(metric: str, value: float) -> str:

@@ -148,12 +148,12 @@ def mean_speed(grey: UInt8[np.ndarray, "t h w"], scale: float = 1.0) -> Float32[
         return frame if scale == 1 else cv2.resize(frame, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
     before = reduced(grey[0])
-    total = np.zeros(before.shape, np.float64)
+    total = np.zeros(before.shape, np.float32)
     for frame in grey[1:]:  # two at a time: the flow of a whole video is eight times the video
         after = reduced(frame)
-        total += np.linalg.norm(flow(np.stack([before, after]))[0], axis=-1)
+        total += cv2.magnitude(*cv2.split(flow(np.stack([before, after]))[0]))
         before = after
-    return (total / (len(grey) - 1) / scale).astype(np.float32)
+    return total / np.float32((len(grey) - 1) * scale)
 
 
 def find_threshold(speed: Float32[np.ndarray, "y x"], per_second: float, settings: MotionMask) -> float:

@@ -15,7 +15,7 @@ TALLEST, SHORTEST = 0.06, 5
 """Height of a character: at most this share of the picture's height, at least so many pixels."""
 
 LONG = 3
-"""Characters in a row that make it text; a mark wider than high is several that touch."""
+"""Marks in a row that make it text: the transducer's own echoes give two now and then."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Text:
 def find_text(grey: UInt8[np.ndarray, "t h w"]) -> list[Text]:
     """Return the lines of text that are likely burned into a video, from the top down.
 
-    Text that changes (a clock, a heart rate), is dark on bright, or slanted, is not found.
+    Not found is text that changes (a clock, a heart rate), is dark on bright, slanted, or of one or two characters.
     """
     height = grey.shape[1]
     boxes = _characters(still_marks(grey), max(round(TALLEST * height), 2 * SHORTEST))
-    lines = [line for line in _rows(boxes) if len(line) > 1 and sum(max(w / h, 1) for _, _, w, h in line) >= LONG - 0.5]
+    lines = [line for line in _rows(boxes) if len(line) >= LONG]
     found = [
         Text(
             min(x for x, _, _, _ in line),

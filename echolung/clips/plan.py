@@ -1,5 +1,6 @@
 """What is cut out of every video: how many windows, of which frames, at what size."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -49,8 +50,6 @@ class ClipPlan:
     mask: MotionMask | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.mask, dict):  # as a key has it
-            object.__setattr__(self, "mask", MotionMask(**self.mask))
         for name in ("segments", "frames", "stride", "size"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; it must be at least 1.")
@@ -79,3 +78,9 @@ class ClipPlan:
         fields = asdict(self)
         fields.pop("stride" if self.fps is not None else "fps")
         return {name: value for name, value in fields.items() if name not in LATER or value != getattr(ClipPlan, name)}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "ClipPlan":
+        """Rebuild a plan from `to_json`."""
+        mask = fields.get("mask")
+        return cls(**{**fields, "mask": MotionMask(**mask) if mask else None})

@@ -37,7 +37,9 @@ def one_split(
     folds = division(setup, split)
     train, validation, test = (folds.of == part for part in range(3))
     jobs = [Job(setting, train, watch=validation) for setting in grid]
-    setup.say_how_long([jobs, [Job(grid[0], train, watch=test)]], f"{len(jobs)} probes")
+    setup.say_how_long(
+        [jobs, [Job(grid[0], train, watch=test)]], f"{len(jobs)} {'probe' if len(jobs) == 1 else 'probes'}"
+    )
     owners = [(0, i) for i in range(len(jobs))]
     collector = Collector(setup.data.targets, jobs, owners, setup.training.epochs, patience)
     setup.fit(jobs, collector.on_epoch)

@@ -92,7 +92,7 @@ def plan_like(
         identity_of(encoder, key["encoder"], weights),
         # Predictions are made on the fixed windows; the random views were for training. Where the store's windows began as
         # a file said, those of new videos, which it does not know, are evenly spaced.
-        ClipPlan(**{**key["clips"], "views": 0}),
+        ClipPlan.from_json({**key["clips"], "views": 0}),
         decoder=decoder or decoder_of(key["decoder"]),
         precision=key["precision"],
         path=path,

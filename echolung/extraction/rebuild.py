@@ -47,7 +47,7 @@ def plan_of(
     plan = make_plan(
         manifest,
         identity_of(str(attributes.get("encoder")), key["encoder"], encoder),
-        ClipPlan(**key["clips"]),
+        ClipPlan.from_json(key["clips"]),
         decoder=decoder_of(key["decoder"]),
         precision=key["precision"],
         options=options,

@@ -124,7 +124,7 @@ def read_clips(
         InputError: videos that are not there, are others than the store was made of, or can no longer be read.
     """
     key = source.store.key
-    plan = ClipPlan(**key["clips"])
+    plan = ClipPlan.from_json(key["clips"])
     plan = plan if views else replace(plan, views=0)
     names = data.videos["video_id"].astype(str).tolist()
     cut = cut_from(data.videos)

@@ -81,6 +81,7 @@ def test_from_videos_to_a_saved_result(shell: Shell, extracted: Path, monkeypatc
         "inner.csv",
         "curves.csv",
         "looks.csv",
+        "train.csv",
         "probe.safetensors",
         "probe.json",
         "confusion.png",

@@ -3,8 +3,10 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from echolung.datasets.manifest import Task
 from echolung.report.run import read_run
 
 FAST = ("--epochs", 3, "--cv", 3)
@@ -48,6 +50,28 @@ def test_repeats_have_a_line_each(typed, store, tmp_path):
     assert code == 0, err
     assert "repeat 0" in out and "repeat 1" in out and "once in each of 2 repeats" in out
     assert len(read_run(tmp_path / "run").result.folds) == 6
+
+
+def test_what_was_to_be_chosen_from_is_said_in_words(typed, store, tmp_path):
+    given = ("--set", "lr=0.001,0.003", "--set", "dropout=0.5", "--no-report")
+    code, out, err = typed("probe", store, *FAST, *given, "--out", tmp_path / "run")
+    assert code == 0, err
+    assert "linear probe (lr 0.001 or 0.003, dropout 0.5)" in out
+
+
+def test_numbers_over_folds_stand_beside_the_interval_of_the_same(typed, write_store, tmp_path):
+    """R² of all predictions, as its interval is: the mean over folds of four patients lies far outside it."""
+    random = np.random.default_rng(0)
+    ef = random.uniform(20, 75, 24)
+    names = [f"v{i:02d}" for i in range(24)]
+    videos = pd.DataFrame({"video_id": names, "patient": names, "source": "s", "ef": ef})
+    hearts = write_store(random.normal(size=(24, 1, 1, 1, 6)), videos, {"ef": Task("regression", "ef")})
+    code, out, err = typed("probe", hearts.path, "--epochs", 3, "--cv", 6, "--no-report", "--out", tmp_path / "run")
+    assert code == 0, err
+    found = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    r2 = 1 - ((found["truth"] - found["prediction"]) ** 2).sum() / ((found["truth"] - found["truth"].mean()) ** 2).sum()
+    assert f"here of all predictions together: R² (1 − SSE/SST) {r2:.3f} (" in out
+    assert "AUROC of the number for EF, mean over folds, below 35" in out
 
 
 def test_another_dataset_is_predicted_once(typed, store, write_classes, tmp_path):

@@ -68,9 +68,14 @@ def blind(subject: Subject, columns: Sequence[str], folds: Folds) -> Blind:
         )
     scored = np.isin(folds.of, order)
     by_fold = [_scores(subject, truth[folds.test(fold)], predicted[folds.test(fold)]) for fold in order]
-    means = {name: float(np.nanmean([scores[name] for scores in by_fold])) for name in by_fold[0]}
+    means = {name: _mean([scores[name] for scores in by_fold]) for name in by_fold[0]}
     pooled = _scores(subject, truth[scored], predicted[scored])
     return Blind(means, pooled, *_beyond_luck(subject, scored, predicted, pooled))
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Return the mean over the folds in which a metric is defined; NaN where it is in none, as R² of a single visit."""
+    return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
 
 def blind_at(subject: Subject, columns: Sequence[str], level: str) -> Blind | None:

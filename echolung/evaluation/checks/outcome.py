@@ -149,7 +149,7 @@ def below_file(result: Result, summary: Summary, blind: Finding | None) -> Findi
         return not_applicable("EL306", "Nothing of the files is known that differs between them.")
     name = "balanced_accuracy" if result.task.classes else "mae"
     own, forest = float(summary.mean[name]), float(blind.scores[name])
-    text = f"{name.replace('_', ' ').capitalize()} {own:.3g}; a forest without pixels {forest:.3g}"
+    text = f"{'Balanced accuracy' if result.task.classes else 'MAE'} {own:.3g}; a forest without pixels {forest:.3g}"
     worse = own <= forest if result.task.classes else own >= forest
     return (warning if worse else fine)("EL306", f"{text}.")
 

@@ -115,6 +115,14 @@ def test_numbers_from_the_file():
     assert data.file_alone(subject(task=task, age=age, frames=random.permutation(48), **facts)).status == "fine"
 
 
+def test_numbers_that_are_one_in_every_fold_have_no_r2():
+    """As of a test part with one visit: R² is defined in no fold, and that is no warning of numpy's."""
+    age = np.repeat([40.0, 50.0, 60.0], 16)
+    folds = Folds(np.repeat(np.arange(3), 16), 3)
+    scored = forest.blind(subject(task=Task("regression", "age"), folds=folds, age=age, frames=age), ["frames"], folds)
+    assert np.isnan(scored.means["r2"]) and scored.means["mae"] > 5
+
+
 def test_the_source_alone():
     assert data.source_alone(subject()).status == "fine"
     assert data.source_alone(subject(source="one")).status == "not applicable"
