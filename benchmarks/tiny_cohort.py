@@ -17,6 +17,7 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does: decoding goes on beside
 
 from echolung.cache import TokenStore
+from echolung.clips.motion_mask import MotionMask
 from echolung.clips.plan import ClipPlan
 from echolung.datasets import load_manifest, lvad_layout
 from echolung.encoders.identity import identify
@@ -59,13 +60,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="where videos and stores stay; default a temporary one")
     parser.add_argument("--encoder", default="random:vit_tiny", help="as in echolung extract")
+    parser.add_argument("--size", type=int, default=112, help="pixels of a clip")
+    parser.add_argument("--stride", type=int, default=2)
+    parser.add_argument("--motion-mask", action="store_true", help="black outside the moving region first")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3, help="of the nested folds")
     parser.add_argument("--permutations", type=int, default=100)
     parser.add_argument("--folds", type=int, nargs="+", default=list(FOLDS))
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        store = cohort(arguments.folder or Path(temporary), arguments.encoder)
+        store = cohort(arguments.folder or Path(temporary), arguments)
         asked: dict[str, Any] = {"task": "died", "probe": "mlp", "epochs": arguments.epochs}
         rows = [row(store, k, asked, arguments) for k in arguments.folds]
         about = f"base rate {27 / 34:.3f}; {len(settings())} settings, mean ± sd over folds"
@@ -75,15 +79,20 @@ def main() -> None:
         print(f"\nLeave-pair-out AUROC {pairs.value:.3f} over all {len(pairs.pairs)} pairs.\n{CAVEATS}")
 
 
-def cohort(folder: Path, encoder: str) -> TokenStore:
-    videos = folder / "lvad"
+def cohort(folder: Path, arguments: argparse.Namespace) -> TokenStore:
+    encoder, videos = arguments.encoder, folder / "lvad"
     if not (videos / lvad_layout.TABLE).exists():
         lvad_layout.write(videos)
     manifest = load_manifest("table", videos / lvad_layout.TABLE)
-    clips = ClipPlan(segments=1, frames=16, stride=2, size=112)
-    path = folder / f"lvad-{encoder.replace(':', '-').replace('/', '-')}.zarr"
+    mask = MotionMask() if arguments.motion_mask else None
+    clips = ClipPlan(segments=1, frames=16, stride=arguments.stride, size=arguments.size, mask=mask)
+    path = folder / f"lvad-{slug(encoder)}-{arguments.size}-{arguments.stride}{'-masked' * arguments.motion_mask}.zarr"
     plan = make_plan(manifest, identify(encoder), clips, precision="float32", path=path)
     return finished_store(plan) or extract(plan)
+
+
+def slug(encoder: str) -> str:
+    return encoder.replace(":", "-").replace("/", "-")
 
 
 def settings() -> list[dict[str, Any]]:

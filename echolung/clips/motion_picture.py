@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
 
 from echolung.clips.motion_mask import Region
 from echolung.clips.motion_text import Text
@@ -17,13 +18,11 @@ HULL, REMOVED, LEFT = (90, 220, 120), (90, 160, 255), (255, 90, 60)
 
 def draw_strip(frame: UInt8[np.ndarray, "h w 3"], region: Region, texts: list[Text], target: Path) -> None:
     """Write a PNG of one frame as it was, the mean flow, the hull with the boxes of found text, and what is kept."""
-    from PIL import Image, ImageDraw, ImageFont
-
     after = frame * region.keep[..., None]
     kept = "everything kept" if region.reason else f"kept: {region.share:.0%}"
     titles = {
         "before": Image.fromarray(frame),
-        f"flow, white = {region.speed.max():.2g} px a frame": Image.fromarray(_heat(region.speed)),
+        f"flow, brightest {region.speed.max():.2g} px a frame": Image.fromarray(_heat(region.speed)),
         "hull": _outlined(frame, region, texts),
         kept: Image.fromarray(after),
     }
@@ -47,12 +46,10 @@ def _heat(speed: np.ndarray) -> UInt8[np.ndarray, "y x 3"]:
     ).astype(np.uint8)
 
 
-def _outlined(frame: np.ndarray, region: Region, texts: list[Text]) -> "object":
-    from PIL import Image, ImageDraw
-
+def _outlined(frame: np.ndarray, region: Region, texts: list[Text]) -> Image.Image:
     image = Image.fromarray(frame)
     draw = ImageDraw.Draw(image)
-    wide = max(round(len(frame) / 200), 1)
+    wide = max(round(len(frame) / 150), 1)
     corners = [tuple(corner) for corner in region.hull.tolist()]
     draw.line([*corners, corners[0]], fill=HULL, width=wide)
     for text in texts:

@@ -120,7 +120,7 @@ def test_numbers_that_are_one_in_every_fold_have_no_r2():
     age = np.repeat([40.0, 50.0, 60.0], 16)
     folds = Folds(np.repeat(np.arange(3), 16), 3)
     scored = forest.blind(subject(task=Task("regression", "age"), folds=folds, age=age, frames=age), ["frames"], folds)
-    assert np.isnan(scored.means["r2"]) and scored.means["mae"] > 5
+    assert np.isnan(scored.scores["r2"]) and scored.scores["mae"] > 5
 
 
 def test_the_source_alone():
