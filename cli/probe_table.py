@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PER_CENT = ("accuracy", "balanced_accuracy")
 
+POSITIVE = ("sensitivity", "specificity", "precision", "f1", "auprc")
+
 HEADS = {
     "accuracy": "accuracy %",
     "balanced_accuracy": "bal. acc. %",
@@ -172,7 +174,7 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
         )
         mixed = f" ({summary.mixed_patients} with videos of several classes left out)" if summary.mixed_patients else ""
         lines.append(f"One prediction a patient: {values}{mixed}")
-    lines += [*_numbers(result, summary), *_fit(result, summary)]
+    lines += [*_numbers(result, summary), *_two_classes(result, summary), *_fit(result, summary)]
     if result.looks is not None:
         lines.append(_optimism(result))
     repeats = settings.get("repeats", 1)
@@ -223,6 +225,14 @@ def _reduced(each: "Reduced") -> str:
 
 FIT = ("accuracy", "auroc", "auprc")
 """Metrics of which train and test stand side by side; of numbers MAE alone."""
+
+
+def _two_classes(result: "Result", summary: "Summary") -> list[str]:
+    """Say what clinical papers print of two classes, and of which class it is."""
+    if len(result.task.classes) != 2:
+        return []
+    each = [f"{_called(name)} {_mean_sd(name, summary.mean[name], summary.sd[name])}" for name in POSITIVE]
+    return [f"Of {result.task.classes[-1]!r}, mean ± sd over folds: {', '.join(each)}"]
 
 
 def _fit(result: "Result", summary: "Summary") -> list[str]:

@@ -20,7 +20,7 @@ def store(write_classes):
 def test_a_run_ends_with_checks_and_a_report(typed, store, tmp_path):
     code, out, err = typed("probe", store, *FAST, "--out", tmp_path / "run")
     assert code == 0, err
-    assert "looks a fold) it would be called" in out and "checks warn" in out
+    assert "looks a fold) it would be called" in out and "checks warn" in out and "sensitivity" in " ".join(out.split())
     assert (tmp_path / "run" / "report.html").stat().st_size > 10_000 and "Report:" in err
     run = read_run(tmp_path / "run")
     assert {finding.code for finding in run.findings} >= {"EL101", "EL201", "EL307"}
