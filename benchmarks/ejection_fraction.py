@@ -107,8 +107,11 @@ def shown(metrics: dict, name: str) -> str:
 
 def area(metrics: dict) -> str:
     """Return AUROC for EF < 50, of classes or of a predicted number."""
-    name = next((key for key in ("auroc_below_50", "auroc") if key in metrics["mean"]), "")
-    return shown(metrics, name)
+    for each in metrics["reduced"] or []:
+        if each["below"] == 50:
+            low, high = each["interval"]
+            return f"{each['auroc']:.2f} [{low:.2f}, {high:.2f}]"
+    return shown(metrics, "auroc")
 
 
 def slug(name: str) -> str:
