@@ -10,6 +10,7 @@ import torch
 from echolung.pretraining.cost import fitting_batch, room
 from echolung.pretraining.distributed import Group
 from echolung.pretraining.labelled.labels import Labels
+from echolung.pretraining.labelled.learner import LabelledLearner
 from echolung.pretraining.learner import JepaLearner
 from echolung.pretraining.loader import Batch
 from echolung.pretraining.recipe import AnyRecipe, Recipe
@@ -67,8 +68,6 @@ def begin(recipe: AnyRecipe, labels: Labels | None, group: Group, goes_on: bool)
         fresh = replace(recipe, encoder=replace(recipe.encoder, start="random")) if goes_on else recipe
         return JepaLearner(recipe, start(fresh), group)
     assert labels is not None  # the caller has read them
-    from echolung.pretraining.labelled.learner import LabelledLearner
-
     return LabelledLearner(recipe, labels, group)
 
 
