@@ -10,11 +10,15 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
 
 REPOSITORY = Path(__file__).parents[1]
+
+settings.register_profile("echolung", deadline=None)  # nothing is asserted about wall time
+settings.load_profile("echolung")
 
 
 @pytest.fixture(scope="session")
