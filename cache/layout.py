@@ -152,7 +152,7 @@ def check_room(folder: Place, needed: int) -> None:
     if needed * 1.02 > free:
         raise InputError(
             f"The store needs {_size(needed)} and {folder} has {_size(free)} free. Free some space, or name another place "
-            "with --store."
+            "with --store. --token-pool 2 keeps a quarter of the tokens, --tokens none their means only."
         )
 
 

@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore
 
 from echolung.cache.key import key_digest
 from echolung.cache.layout import CLIP_ARRAYS, SCHEMA, clip_arrays, create_array, create_arrays
-from echolung.cache.place import Place, file_sizes
+from echolung.cache.place import Place, file_sizes, no_store
 from echolung.cache.seal import SEAL, seal_of
 from echolung.cache.tables import write_table
 from echolung.errors import InputError, RunError
@@ -157,7 +157,7 @@ def read_attributes(path: Place) -> tuple[Document, str]:
     attributes = (document or {}).get("attributes")
     if not isinstance(attributes, dict) or not same_group(document):
         if not (path / "tokens").is_dir() and not (path / "pooled").is_dir():
-            raise InputError(f"There is no token store at {path} (no Zarr group found).")
+            raise InputError(no_store(path))
         return {}, "zarr.json of the store is gone or cannot be read"
     if SEAL in attributes and attributes[SEAL] != seal_of(attributes):
         return {}, "the store's attributes do not match their seal"

@@ -198,6 +198,11 @@ def zarr_store(place: Place, writing: bool = False) -> Path | RemoteStore:
     return store
 
 
+def no_store(place: Place) -> str:
+    """Return the sentence that there is no token store at a place, and how to see which there are."""
+    return f"There is no token store at {place} (no Zarr group found). `echolung cache list` names those there are."
+
+
 def open_group(place: Place, mode: Literal["r", "r+"] = "r") -> zarr.Group:
     """Return the group at a place.
 
@@ -209,7 +214,7 @@ def open_group(place: Place, mode: Literal["r", "r+"] = "r") -> zarr.Group:
     try:
         return zarr.open_group(zarr_store(place, writing=mode == "r+"), mode=mode)
     except (FileNotFoundError, FileExistsError, NotADirectoryError, ValueError, KeyError) as error:
-        raise InputError(f"There is no token store at {place} (no Zarr group found).") from error
+        raise InputError(no_store(place)) from error
 
 
 def _root(place: RemotePath) -> RemotePath:

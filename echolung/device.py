@@ -21,7 +21,11 @@ def pick_device(name: str = "auto") -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise InputError(f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"The device {name!r} cannot be used here; there are {listed(_devices())}. Leave --device out to take the best one. "
+            f"A GPU needs its driver and a torch built for it (echolung doctor looks; torch says: {said})."
+        ) from error
     return device
 
 

@@ -1,6 +1,10 @@
 """Small pieces of messages for people."""
 
 import difflib
+import math
+import os
+import shlex
+import subprocess
 from collections.abc import Iterable
 
 
@@ -8,6 +12,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     """Return " Did you mean 'x'?" for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def quoted(path: object) -> str:
+    """Return a path as it can be pasted into a command: in quotes where it has blanks or the like."""
+    return subprocess.list2cmdline([str(path)]) if os.name == "nt" else shlex.quote(str(path))
 
 
 def in_bytes(count: int | float) -> str:
@@ -25,3 +34,15 @@ def sentence(parts: Iterable[str]) -> str:
     """Return "A; b." of a and b: the first letter large, the others as they are."""
     text = "; ".join(parts)
     return f"{text[:1].upper()}{text[1:]}."
+
+
+def about(seconds: int | float) -> str:
+    """Return a time as "a few seconds", "about 40 s", "about 12 min", "about 2.5 h" or "about 3 days": two digits at most."""
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 90:
+        return f"about {5 * round(seconds / 5)} s"
+    units = {"min": (60, 90 * 60), "h": (3600, 48 * 3600), "days": (86400, math.inf)}
+    unit = next(name for name, (_, most) in units.items() if seconds < most)
+    count = seconds / units[unit][0]
+    return f"about {round(count, 1) if count < 3 else round(count):g} {unit}"

@@ -10,7 +10,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 
-BASE = {"", "errors", "settings", "text", "device"}
+BASE = {"", "errors", "settings", "text", "device", "machine", "provenance", "contents"}
 
 # Which parts a part may import, beside itself and the base.
 ARROWS = {
@@ -19,18 +19,25 @@ ARROWS = {
     "text": set(),
     "settings": set(),
     "device": set(),
+    "machine": set(),
+    "contents": set(),
+    "provenance": set(),
+    "downloads": set(),
     "datasets": set(),
     "clips": {"datasets"},
-    "encoders": {"clips"},
+    "encoders": {"clips", "downloads"},
     "cache": set(),
     "extraction": {"datasets", "clips", "encoders", "cache"},
     "probes": {"cache"},
     "pretraining": {"datasets", "clips", "encoders", "probes"},
     "explaining": {"datasets", "clips", "encoders", "cache", "probes", "pretraining", "report"},
     "evaluation": {"probes", "cache", "datasets"},
+    "doctor": {"downloads", "datasets", "clips", "encoders", "cache", "extraction"},
     "finetuning": {"datasets", "clips", "encoders", "cache", "extraction", "probes", "pretraining", "evaluation"},
     "report": {"evaluation", "probes", "cache", "datasets"},
     "cli": {
+        "doctor",
+        "downloads",
         "report",
         "evaluation",
         "probes",

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from echolung.clips.decode import Span, decode_chosen, frame_rate
+from echolung.clips.screen import Screen, look
 from echolung.clips.workers import TIME_LIMIT, run_in_workers, source_digest
 from echolung.datasets import Manifest
 from echolung.datasets.manifest import spans
@@ -27,7 +28,8 @@ PICTURE_SIZE = 28
 class VideoFacts:
     """What one video is: frames, pixels, frames a second (0 where it has no clock), digests of its bytes and its pixels.
 
-    `pictures` are small grey ones of `COMPARED_FRAMES` frames.
+    Height and width are those of what is kept of the picture. `pictures` are small grey ones of `COMPARED_FRAMES` frames,
+    and `screen` says what of the scanner's screen they show.
     """
 
     frames: int
@@ -37,6 +39,7 @@ class VideoFacts:
     digest: str
     pixels: str
     pictures: UInt8[np.ndarray, "f s s"]
+    screen: Screen = field(default_factory=Screen)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Check:
         duplicates: groups of video_ids whose files are equal byte for byte.
         same_frames: groups of video_ids whose files differ and whose frames do not.
         pictures: video_id -> small grey frames of each readable video.
+        screens: video_id -> what of the scanner's screen is seen, where there is something to be said.
     """
 
     videos: pd.DataFrame
@@ -56,17 +60,18 @@ class Check:
     duplicates: list[list[str]]
     same_frames: list[list[str]]
     pictures: dict[str, UInt8[np.ndarray, "f s s"]] = field(default_factory=dict)
+    screens: dict[str, Screen] = field(default_factory=dict)
 
 
-def inspect_video(path: Path, decoder: str, span: Span | None = None) -> VideoFacts:
-    """Return the facts of the video at `path`; DecodeError where it cannot be read."""
+def inspect_video(path: Path, decoder: str, span: Span | None = None, box: str = "") -> VideoFacts:
+    """Return the facts of the video at `path`, see `decode`; DecodeError where it cannot be read."""
     clock: list[Float[np.ndarray, " t"]] = []
 
     def choose(times: Float[np.ndarray, " t"]) -> Int[np.ndarray, " k"]:
         clock.append(times)
         return np.linspace(0, len(times) - 1, COMPARED_FRAMES).round().astype(int)
 
-    frames, _ = decode_chosen(path, choose, decoder, span)
+    frames, indices = decode_chosen(path, choose, decoder, span, box)
     times = clock[-1]
     pixels = hashlib.sha256(f"{len(times)}".encode() + frames.tobytes()).hexdigest()
     height, width = frames.shape[1:3]
@@ -74,24 +79,35 @@ def inspect_video(path: Path, decoder: str, span: Span | None = None) -> VideoFa
     images = [Image.fromarray(frame).convert("L").resize(small, Image.Resampling.BOX) for frame in frames]
     pictures = np.stack([np.asarray(image) for image in images])
     fps = float(np.nan_to_num(frame_rate(times)))
-    return VideoFacts(len(times), height, width, fps, source_digest(path), pixels, pictures)
+    screen = look(path, frames[np.unique(indices, return_index=True)[1]], box)
+    return VideoFacts(len(times), height, width, fps, source_digest(path), pixels, pictures, screen)
 
 
 def check_videos(
     manifest: Manifest,
     *,
     decoder: str = "auto",
+    box: str = "",
     workers: int | None = None,
     time_limit: float = TIME_LIMIT,
     advance: Callable[[], None] = lambda: None,
 ) -> Check:
-    """Open every video in worker processes and return what was found; `advance` is called after each."""
+    """Open every video in worker processes and return what was found; `advance` is called after each.
+
+    Args:
+        manifest: the videos.
+        decoder: as in `decode`.
+        box: as in `decode`.
+        workers: processes; default one a core.
+        time_limit: seconds that a video may take.
+        advance: is called.
+    """
     facts: dict[str, VideoFacts] = {}
     unreadable: dict[str, str] = {}
     names, of_file = manifest.videos["video_id"].tolist(), spans(manifest.videos)
 
-    def arguments(row: int) -> tuple[Path, str, Span | None]:
-        return manifest.file(row), decoder, of_file[row]
+    def arguments(row: int) -> tuple[Path, str, Span | None, str]:
+        return manifest.file(row), decoder, of_file[row], box
 
     for row, result in run_in_workers(inspect_video, range(len(names)), arguments, workers, time_limit):
         if isinstance(result, DecodeError):
@@ -110,6 +126,7 @@ def check_videos(
         duplicates,
         [group for group in same if group not in duplicates],
         {name: fact.pictures for name, fact in facts.items()},
+        {name: fact.screen for name, fact in facts.items() if fact.screen},
     )
 
 

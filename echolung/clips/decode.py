@@ -7,13 +7,17 @@ import re
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from echolung.clips.crop import cut, region_of
+from echolung.clips.dicom import read_dicom
 from echolung.clips.nifti import read_nifti
+from echolung.clips.pyav import read_av
 from echolung.clips.sample import BLACK, GREY
+from echolung.contents import EMPTY, contents
+from echolung.datasets.formats import IMAGE_SUFFIXES, NIFTI_SUFFIXES, is_dicom
 from echolung.errors import DecodeError, EcholungError, InputError
 
 Choose = Callable[[Float[np.ndarray, " t"]], Int[np.ndarray, " k"]]
@@ -21,10 +25,6 @@ Choose = Callable[[Float[np.ndarray, " t"]], Int[np.ndarray, " k"]]
 
 DECORD_SUFFIXES = (".mp4", ".avi")
 """Containers that decord reads right when read from the start; it cannot read GIF and pads edit-list MOV with copies."""
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-
-NIFTI_SUFFIXES = (".nii", ".nii.gz")
 
 LEVELS = {BLACK: 0, GREY: 33}
 """Grey level of the frames that no video has. 33: EchoNet-Dynamic's mean, 32.5 to 32.9 by channel (CoReEcho, dataset.py)."""
@@ -36,32 +36,38 @@ BLOCK = 32
 """Frames that decord hands over at once: bounds the memory of a long video."""
 
 
-def decode(path: Path | str, decoder: str = "auto", span: Span | None = None) -> UInt8[np.ndarray, "t h w 3"]:
+def decode(
+    path: Path | str, decoder: str = "auto", span: Span | None = None, box: str = ""
+) -> UInt8[np.ndarray, "t h w 3"]:
     """Return every frame of a video, in order, as RGB (a grey video has three equal channels).
 
     Args:
-        path: a video file, a NIfTI sequence (see `read_nifti`), or a folder of frame images in the natural order of names.
+        path: a video file, a multi-frame DICOM file, a NIfTI sequence (see `read_nifti`), or a folder of frame images in
+            the natural order of names.
         decoder: "av"; "auto": decord for MP4 and AVI where it is installed; "decord": the same, but it must be.
         span: which frames of the file are the video; None: all.
+        box: which part of the picture is: "X,Y,W,H" in pixels; "": of a DICOM file its tissue region (see
+            `tissue_region`), of others all; "none": all.
 
     Raises:
-        DecodeError: the file is missing, empty, truncated or no video, or has no such frames.
+        DecodeError: the file is missing, empty, truncated or no video, or has no such frames, or no such box.
         InputError: the decoder cannot be imported.
     """
-    return decode_chosen(path, lambda times: np.arange(len(times)), decoder, span)[0]
+    return decode_chosen(path, lambda times: np.arange(len(times)), decoder, span, box)[0]
 
 
 def decode_chosen(
-    path: Path | str, choose: Choose, decoder: str = "auto", span: Span | None = None
+    path: Path | str, choose: Choose, decoder: str = "auto", span: Span | None = None, box: str = ""
 ) -> tuple[UInt8[np.ndarray, "k h w 3"], Int[np.ndarray, " k"]]:
     """Return the chosen frames of a video, and their indices in the file; memory holds only those.
 
     Args:
         path: as in `decode`.
-        choose: gets the time of every frame of the video in seconds (NaN for a folder of images), returns the indices
+        choose: gets the time of every frame of the video in seconds (NaN where it has no clock), returns the indices
             wanted among these; an index may come twice, and `BLACK` and `GREY` give a frame of that level.
         decoder: as in `decode`.
         span: as in `decode`. Times then begin with 0, and ascend where it is read backwards, too.
+        box: as in `decode`.
 
     Raises:
         DecodeError: as in `decode`.
@@ -70,36 +76,36 @@ def decode_chosen(
     if not path.exists():
         raise DecodeError(f"There is no file {path}.")
     if path.is_file() and path.stat().st_size == 0:
-        raise DecodeError(f"{path.name} is empty (0 bytes).")
+        raise DecodeError(f"{path.name} cannot be decoded. {EMPTY}")
     reader = decoder_for(path, decoder)
     try:
-        return _read(path, choose, reader, span)
+        return _read(path, choose, reader, span, box)
     except DecodeError:
         # decord cannot read frames narrower than 64 pixels, nor some codecs. The key names both libraries' versions, so
         # which of them read a file is settled by the key and the file.
         if (reader, decoder) != ("decord", "auto"):
             raise
-    return _read(path, choose, "av", span)
+    return _read(path, choose, "av", span, box)
 
 
 def _read(
-    path: Path, choose: Choose, reader: str, span: Span | None
+    path: Path, choose: Choose, reader: str, span: Span | None, box: str
 ) -> tuple[UInt8[np.ndarray, "k h w 3"], Int[np.ndarray, " k"]]:
     try:
-        times, frames_at = {"decord": _decord, "av": _av, "images": _images, "nifti": read_nifti}[reader](path)
+        times, frames_at = READERS[reader](path)
         if len(times) == 0:
             raise DecodeError(f"{path.name} holds no video frame.")
         indices = _choose(times, choose, span, path.name)
         # Where all are padding a frame is read all the same: it says how large they are.
         wanted = np.unique(indices[indices >= 0]) if (indices >= 0).any() else np.zeros(1, int)
-        frames = frames_at(wanted)
+        frames = cut(frames_at(wanted), region_of(path, box), path.name)
     except EcholungError:
         raise
     except ImportError as error:
         # Not the file's fault, so nothing for another decoder to step in for: its frames would differ from what the key says.
         raise InputError(f"{reader} is installed but cannot be imported ({error}). Install it anew.") from error
     except Exception as error:  # each library has its own kinds
-        raise DecodeError(f"{path.name} cannot be decoded: {_one_line(error)}") from error
+        raise DecodeError(f"{path.name} cannot be decoded. {_reason(path, error)}") from error
     if len(frames) != len(wanted):
         raise DecodeError(f"{path.name} breaks off: {len(frames)} of the {len(wanted)} frames wanted could be decoded.")
     chosen = frames[np.searchsorted(wanted, np.maximum(indices, wanted[0]))]
@@ -134,7 +140,9 @@ def frame_rate(times: Float[np.ndarray, " t"]) -> float:
 
 
 def decoder_for(path: Path, decoder: str = "auto") -> str:
-    """Return which reader takes `path`: "images" (folders), "nifti", "decord" (MP4, AVI) unless `decoder` is "av", else "av".
+    """Return which reader takes `path`: "images" (folders), "nifti", "dicom", "decord" or "av".
+
+    decord takes MP4 and AVI, where it is installed and `decoder` is not "av"; PyAV all that the others do not.
 
     Raises:
         InputError: there is no such decoder, or "decord" was asked for and is not installed.
@@ -145,6 +153,8 @@ def decoder_for(path: Path, decoder: str = "auto") -> str:
         return "images"
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         return "nifti"
+    if is_dicom(path):
+        return "dicom"
     if decoder == "decord" and not _version("decord"):
         raise InputError(
             "decord is not installed (it has wheels for Linux and Windows on x86-64 only); use av or auto."
@@ -152,15 +162,17 @@ def decoder_for(path: Path, decoder: str = "auto") -> str:
     return "decord" if decoder != "av" and path.suffix.lower() in DECORD_SUFFIXES and _version("decord") else "av"
 
 
-def decoder_identity(decoder: str = "auto") -> dict[str, str]:
+def decoder_identity(decoder: str = "auto", dicom: bool = False) -> dict[str, str]:
     """Return which library and version reads what, for a store's key: versions differ in a grey level here and there.
 
-    nibabel is not among them: NIfTI holds plain numbers, which its versions cannot read differently, and an entry would
-    change the key of every store there is.
+    pydicom is among them where there are DICOM files (`dicom`), so that other stores keep their keys; of the libraries that
+    it calls, Pillow and PyAV are there, and GDCM decodes without loss. nibabel is not among them: NIfTI holds plain numbers,
+    which its versions cannot read differently, and an entry would change the key of every store there is.
     """
     by_suffix = {suffix: decoder_for(Path("x" + suffix), decoder) for suffix in (*DECORD_SUFFIXES, "other")}
     identity = {suffix: f"{name} {_version(name)}" for suffix, name in by_suffix.items()}
-    return {**identity, "images": f"pillow {_version('pillow')}"}
+    identity["images"] = f"pillow {_version('pillow')}"
+    return {**identity, "dicom": f"pydicom {_version('pydicom')}"} if dicom else identity
 
 
 def _version(package: str) -> str:
@@ -168,6 +180,15 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return why a file cannot be read, for a person: by what it is where its first bytes tell, else in the library's words."""
+    if isinstance(error, PermissionError):
+        return "This user may not read it: change its permissions."
+    if (what := contents(path)) or ((said := _one_line(error)) and "Invalid data found" not in said):
+        return what or said
+    return "Damaged, cut off, or no video at all: copy or fetch it again, and see whether another program plays it."
 
 
 def _one_line(error: Exception) -> str:
@@ -199,37 +220,7 @@ def _decord(path: Path) -> Reader:
 
 
 def _av(path: Path) -> Reader:
-    import av
-
-    def frames() -> Any:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                raise DecodeError(f"{path.name} has no video stream.")
-            container.streams.video[0].thread_type = "SLICE"  # frame threads hold frames back when a file breaks off
-            yield from container.decode(video=0)
-
-    def times() -> Float[np.ndarray, " t"]:
-        with av.open(str(path)) as container:
-            rate = float(container.streams.video[0].average_rate or 25) if container.streams.video else 25.0
-        stamps = [frame.time for frame in frames()]
-        if any(stamp is None for stamp in stamps):
-            return np.arange(len(stamps)) / rate
-        return np.asarray(stamps, np.float64)
-
-    def frames_at(indices: Int[np.ndarray, " k"]) -> UInt8[np.ndarray, "k h w 3"]:
-        wanted, kept = set(indices.tolist()), []
-        size: tuple[int, int] | None = None
-        for index, frame in enumerate(frames()):
-            if index in wanted:
-                size = size or (frame.width, frame.height)
-                kept.append(frame.to_ndarray(format="rgb24", width=size[0], height=size[1]))
-            if index >= indices[-1]:
-                break
-        return np.stack(kept)
-
-    # The headers' frame count is wrong for MPEG and edit-list files, so the file is decoded once to count and once to
-    # keep: the price of holding a long video's chosen frames instead of all.
-    return times(), frames_at
+    return read_av(str(path), path.name)
 
 
 def _images(folder: Path) -> Reader:
@@ -253,6 +244,15 @@ def _rgb(file: Path) -> UInt8[np.ndarray, "h w 3"]:
         if image.mode[0] in "IF":  # Pillow would cut such values off at 255
             raise DecodeError(f"{file.parent.name}/{file.name} has more than 8 bits a pixel; save it with 8.")
         return np.asarray(image.convert("RGB"))
+
+
+READERS: dict[str, Callable[[Path], Reader]] = {
+    "decord": _decord,
+    "av": _av,
+    "images": _images,
+    "nifti": read_nifti,
+    "dicom": read_dicom,
+}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

@@ -73,6 +73,7 @@ def black_outside(
     path: Path,
     decoder: str,
     span: Span | None,
+    box: str = "",
 ) -> str:
     """Make everything outside a video's moving region black, in place; return a phrase where there is none, else "".
 
@@ -83,8 +84,9 @@ def black_outside(
         path: the video's file, read once more.
         decoder: as in `decode`.
         span: as in `decode`.
+        box: as in `decode`.
     """
-    whole, times = read_video(path, decoder, span)
+    whole, times = read_video(path, decoder, span, box)
     region = find_region(to_grey(whole), frame_rate(times), settings)
     outside = ~region.keep
     for place in np.flatnonzero(indices >= 0):
@@ -93,7 +95,7 @@ def black_outside(
 
 
 def read_video(
-    path: Path, decoder: str, span: Span | None
+    path: Path, decoder: str, span: Span | None, box: str = ""
 ) -> tuple[UInt8[np.ndarray, "t h w 3"], Float[np.ndarray, " t"]]:
     """Return every frame of a video and its time; DecodeError where it cannot be read."""
     clock: list[Float[np.ndarray, " t"]] = []
@@ -102,7 +104,7 @@ def read_video(
         clock.append(times)
         return np.arange(len(times))
 
-    frames, _ = decode_chosen(path, choose, decoder, span)
+    frames, _ = decode_chosen(path, choose, decoder, span, box)
     return frames, clock[-1]
 
 

@@ -27,6 +27,7 @@ from echolung.clips.decode import Choose, Span, decoder_identity, filled
 from echolung.clips.grey import Draw, read_grey, reduce_short_side, square
 from echolung.clips.shared import Place
 from echolung.clips.workers import TIME_LIMIT, run_in_workers, source_digest
+from echolung.datasets.formats import is_dicom
 from echolung.datasets.manifest import SPAN, spans
 from echolung.errors import DecodeError, InputError, RunError
 from echolung.text import listed
@@ -101,7 +102,7 @@ def pack(
             of_file = [span or (-1, -1) for span in spans(videos)]
             for name, values in zip(SPAN, np.array(of_file, np.int64).T, strict=True):
                 file.create_dataset(f"table/{name}", data=values)
-            identity = decoder_identity(decoder)
+            identity = decoder_identity(decoder, any(is_dicom(Path(path)) for path in videos["path"]))
             file.attrs.update({"format": FORMAT, "size": size or 0, "decoder": json.dumps(identity)})
         partial.replace(out)
     except OSError as error:

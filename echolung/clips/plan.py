@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from echolung.clips.crop import parse_box
 from echolung.clips.motion_mask import MotionMask
 from echolung.errors import InputError
 
@@ -11,7 +12,7 @@ PADS = ("repeat", "loop", "black", "grey")
 
 CHOICES = {"crop": ("centre", "whole"), "pad": PADS, "window": ("even", "first")}
 
-LATER = ("pad", "window", "starts", "mask")
+LATER = ("pad", "window", "starts", "mask", "box")
 """Fields that came later: left out of a key where they are as they always were, so that older stores keep theirs."""
 
 
@@ -35,6 +36,8 @@ class ClipPlan:
             its random views.
         starts: digest of the file that says where the fixed windows of each video begin; "": nothing does.
         mask: how the moving region is found outside which every frame is black; None: nothing is masked.
+        box: which part of the picture is looked at, before anything else: "X,Y,W,H" in pixels; "": of DICOM files their
+            tissue region, of other videos all; "none": all.
     """
 
     segments: int = 2
@@ -48,6 +51,7 @@ class ClipPlan:
     window: str = "even"
     starts: str = ""
     mask: MotionMask | None = None
+    box: str = ""
 
     def __post_init__(self) -> None:
         for name in ("segments", "frames", "stride", "size"):
@@ -61,6 +65,7 @@ class ClipPlan:
             if getattr(self, name) not in known:
                 option = "square" if name == "crop" else name
                 raise InputError(f"--{option} is {getattr(self, name)!r}; it must be one of {', '.join(known)}.")
+        parse_box(self.box)
         if self.window == "first" and self.segments != 1:
             raise InputError(f"--window first is one window a video, not {self.segments}: set --segments 1.")
 

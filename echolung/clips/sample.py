@@ -115,7 +115,8 @@ def sample(
         starts: the frame that the fixed window of each segment begins with; None: they are evenly spaced.
 
     Raises:
-        InputError: the plan counts in time (`fps`) and the video has no clock (a folder of images).
+        InputError: the plan counts in time (`fps`) and the video has no clock (a folder of images, a DICOM file without
+            frame times).
         DecodeError: a window starts after the video's end.
     """
     if isinstance(times, int):
@@ -125,7 +126,10 @@ def sample(
     if plan.fps is None:
         clock = Clock.counting(len(times), plan.frames, plan.stride, plan.pad)
     elif np.isnan(times).any():
-        raise InputError(f"--fps needs a clock, and {video_id} is a folder of images; use --stride instead.")
+        raise InputError(
+            f"--fps needs a clock, and {video_id} is a folder of images or a file that does not say when its frames are shown; "
+            "use --stride instead."
+        )
     else:
         clock = Clock.timed(times, plan.frames, plan.fps, plan.pad)
     if starts and max(starts) >= len(times):

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeout
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import parent_process
 from multiprocessing.context import SpawnContext, SpawnProcess
 from pathlib import Path
@@ -26,7 +26,9 @@ from echolung.clips.motion_files import black_outside
 from echolung.clips.plan import ClipPlan
 from echolung.clips.prepare import prepare, preview
 from echolung.clips.sample import Window, sample
+from echolung.clips.screen import Screen, look
 from echolung.errors import DecodeError, EcholungError
+from echolung.machine import cores
 
 TIME_LIMIT = 120.0
 """Seconds that one video may take before its worker is ended."""
@@ -48,6 +50,7 @@ class PreparedVideo:
         digest: SHA-256 of the source's bytes.
         video: frames, height, width and frames a second (NaN where it has no clock) of the video.
         note: what somebody should know about the video, a phrase; "": nothing.
+        screen: what of the scanner's screen its clips show.
     """
 
     clips: UInt8[np.ndarray, "clips t s s 3"]
@@ -56,6 +59,7 @@ class PreparedVideo:
     digest: str
     video: Float32[np.ndarray, "4"]
     note: str = ""
+    screen: Screen = field(default_factory=Screen)
 
 
 def prepare_video(
@@ -84,8 +88,10 @@ def prepare_video(
         windows[:] = sample(times, plan, video_id, starts)
         return np.concatenate([window.frames for window in windows])
 
-    frames, indices = decode_chosen(path, choose, decoder, span)
-    note = black_outside(frames, indices, plan.mask, path, decoder, span) if plan.mask else ""
+    frames, indices = decode_chosen(path, choose, decoder, span, plan.box)
+    note = black_outside(frames, indices, plan.mask, path, decoder, span, plan.box) if plan.mask else ""
+    of_video, first = np.unique(indices, return_index=True)
+    screen = look(path, frames[first[of_video >= 0]], plan.box)
     parts = np.split(frames, plan.clips)
     clips = np.stack([prepare(part, window, plan) for part, window in zip(parts, windows, strict=True)])
     return PreparedVideo(
@@ -95,6 +101,7 @@ def prepare_video(
         source_digest(path),
         np.array([clock[0], *frames.shape[1:3], clock[1]], np.float32),
         note,
+        screen,
     )
 
 
@@ -133,7 +140,7 @@ def run_in_workers(
         time_limit: seconds a job.
         ahead: jobs begun before their turn, which bounds memory; default two a worker.
     """
-    workers = workers or os.cpu_count() or 1
+    workers = workers or cores()
     ahead = ahead or 2 * workers
     crew: _Crew[Job] = _Crew(workers, lambda job: (function, list(arguments(job))), time_limit)
     try:

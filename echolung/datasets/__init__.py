@@ -11,11 +11,13 @@ from echolung.datasets import (
     echonet_dynamic,
     echonet_pediatric,
     hmc_qu,
+    looking,
     phantom_heart,
     phantom_lung,
     pocus,
     table,
 )
+from echolung.datasets.looking import given_path
 from echolung.datasets.manifest import Manifest, Task
 from echolung.errors import InputError
 from echolung.settings import home
@@ -117,6 +119,10 @@ DATASETS = {
 """Name -> dataset."""
 
 
+FLAGS = {"kinds": "kind", "missing_labels": "drop-unlabelled"}
+"""Options that the command line calls otherwise."""
+
+
 def load_manifest(name: str, root: Path | str | None = None, **options: Any) -> Manifest:
     """Return the manifest of dataset `name` as it lies under `root`.
 
@@ -129,13 +135,29 @@ def load_manifest(name: str, root: Path | str | None = None, **options: Any) -> 
         InputError: unknown dataset or option, or `root` does not hold it.
     """
     if name not in DATASETS:
-        raise InputError(
-            f"There is no dataset {name!r}; there are {', '.join(DATASETS)}.{suggest(name, list(DATASETS))}"
-        )
+        raise InputError(f"There is no dataset {name!r}; there are {', '.join(DATASETS)}.{_meant(name)}")
     dataset = DATASETS[name]
     for option in options:
         if option not in dataset.options:
-            takes = ", ".join(dataset.options) or "none"
-            raise InputError(f"The dataset {name} has no option {option!r} (it takes: {takes}).")
-    path = Path(root).expanduser() if root is not None else home() / "data" / name
+            flags = ", ".join(f"--{FLAGS.get(known, known)}" for known in dataset.options) or "none"
+            raise InputError(f"The dataset {name} has no option {option!r} (it takes: {flags}). Leave --{option} out.")
+    path = given_path(root) if root is not None else home() / "data" / name
+    if name == "table" and root is None and not path.exists():
+        raise InputError(
+            "The dataset table is a CSV of your own videos: give its path in place of the name, as in `echolung data check "
+            "videos.csv`. `echolung data index FOLDER` begins one for you."
+        )
     return dataset.load(path, **options)
+
+
+def _meant(name: str) -> str:
+    """Return what to do where `name` is no dataset, with a blank before it: it is a file or folder, or a typing error."""
+    path = given_path(name)
+    if path.suffix.lower() in looking.SHEETS:
+        return f" Videos of your own are named by a CSV: save {path.name} as CSV (UTF-8), and give that."
+    if path.is_dir() or len(path.parts) > 1:
+        return (
+            " Give one of these names, and the folder with --data; for videos of your own the path of a CSV that names them, "
+            "which `echolung data index FOLDER` begins for you."
+        )
+    return suggest(name.lower(), list(DATASETS))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from echolung.datasets import echonet
+from echolung.datasets import echonet, looking
 from echolung.datasets.apical import VIEWS, asked_views
 from echolung.datasets.manifest import Manifest, Task
 from echolung.errors import InputError
@@ -95,7 +95,8 @@ def _find(root: Path) -> Path:
     holds = listed((entry.name for entry in echonet.entries(root)), 5) or "nothing"
     raise InputError(
         f"{root} is not CAMUS: looked for {SOURCE.layout}, here and up to {echonet.NESTING} folders down, and it holds "
-        f"{holds}. Give the folder that holds the patients with --data. {SOURCE.get}"
+        f"{holds}. "
+        + looking.advice(root, "camus", f"Give the folder that holds the patients with --data. {SOURCE.get}")
     )
 
 
@@ -114,8 +115,8 @@ def _no_sequences(folder: Path) -> InputError:
             f"release in NIfTI (database_nifti, *_half_sequence.nii.gz). Get that one, or convert the sequences. {SOURCE.get}"
         )
     return InputError(
-        f"{folder} holds folders of patients, but no *_half_sequence.nii.gz in any. Is all of the download there, unpacked? "
-        f"{SOURCE.get}"
+        f"{folder} holds folders of patients, but no *_half_sequence.nii.gz in any. "
+        + looking.unpacked(folder, f"Is all of the download there, unpacked? {SOURCE.get}")
     )
 
 
@@ -140,6 +141,11 @@ def _rows(folder: Path, patients: Sequence[str], views: Sequence[str]) -> tuple[
                 continue
             place = {"video_id": name, "path": f"{patient}/{file.name}", "patient": patient, "source": "", "view": view}
             rows.append(place | _facts(name, info))
+    if not patients:
+        raise InputError(
+            f"{folder} holds folders of patients, but no Info_*.cfg in any, where the ejection fractions are. "
+            + looking.unpacked(folder, f"Is all of the download there, unpacked? {SOURCE.get}")
+        )
     if not rows:
         raise InputError(
             f"{folder} holds no half sequence of {' or '.join(views)} with its Info_*.cfg; other views may be there (--view)."

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from echolung.datasets import looking
 from echolung.datasets.manifest import Manifest, Task
 from echolung.errors import InputError
 from echolung.text import listed
@@ -46,7 +47,9 @@ diagnoses, treatment or outcome: those are the label, or follow from it."""
 
 TESTS = {"0": "negative", "1": "positive"}
 PATIENTS = 63
-GET = "Give the checkout of github.com/NinaWie/COVID-BLUES with --data."
+GET = (
+    "`echolung data download covid-blues` fetches it; or give a checkout of github.com/NinaWie/COVID-BLUES with --data."
+)
 
 
 def load(root: Path) -> Manifest:
@@ -123,9 +126,7 @@ def published_folds(patients: pd.Series, cov_test: pd.Series) -> dict[str, int]:
 
 def _find_folder(root: Path) -> Path:
     """Return the folder that holds all `PARTS`: `root`, one below it, or the one above `lus_videos`."""
-    root = root.resolve()
-    if not root.is_dir():
-        raise InputError(f"There is no folder {root}. {GET}")
+    root = looking.existing_folder(root, "covid-blues", GET)
     candidates = [root, *([root.parent] if root.name == "lus_videos" else []), *_folders(root)]
     found = [folder for folder in candidates if not _lacks(folder)]
     if found and (found[0] == root or len(found) == 1):
@@ -135,11 +136,12 @@ def _find_folder(root: Path) -> Path:
     nearest = min(candidates, key=lambda folder: len(_lacks(folder)))
     if has := [part for part in PARTS if part not in _lacks(nearest)]:
         raise InputError(
-            f"{nearest} is not all of COVID-BLUES: it has {' and '.join(has)} but lacks {' and '.join(_lacks(nearest))}. {GET}"
+            f"{nearest} is not all of COVID-BLUES: it has {' and '.join(has)} but lacks {' and '.join(_lacks(nearest))}. "
+            + looking.unpacked(nearest, GET)
         )
     around = [root.parent, *_folders(root.parent), *(inner for folder in _folders(root) for inner in _folders(folder))]
     near = next((folder for folder in around if not _lacks(folder)), None)
-    advice = f"{near} would work: give that with --data." if near else GET
+    advice = f"{near} would work: give that with --data." if near else looking.advice(root, "covid-blues", GET)
     state = "is not the COVID-BLUES dataset" if any(root.iterdir()) else "is empty"
     raise InputError(f"{root} {state}: looked for {', '.join(PARTS)} in it and one folder down. {advice}")
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from echolung.datasets import looking
 from echolung.datasets.labels import BLANK
 from echolung.datasets.manifest import Task
 from echolung.errors import InputError
@@ -43,16 +44,18 @@ class Source:
     layout: str
     get: str
 
+    @property
+    def dataset(self) -> str:
+        """The name that commands take."""
+        return self.name.lower()
+
 
 # ---- where it lies -----------------------------------------------------------------------------------------------------
 
 
 def existing(root: Path, source: Source) -> Path:
     """Return `root` without links; InputError where it is no folder."""
-    root = root.resolve()
-    if not root.is_dir():
-        raise InputError(f"There is no folder {root} for {source.name}. {source.get}")
-    return root
+    return looking.existing_folder(root, source.dataset, source.get)
 
 
 def nowhere(root: Path, source: Source) -> InputError:
@@ -62,7 +65,7 @@ def nowhere(root: Path, source: Source) -> InputError:
     found = f"it holds {videos} videos and no table" if videos else f"it holds {listed(holds, 5) or 'nothing'}"
     return InputError(
         f"{root} is not {source.name}: looked for {source.layout}, here and up to {NESTING} folders down, and {found}. "
-        f"Give the folder that holds the tables with --data. {source.get}"
+        + looking.advice(root, source.dataset, f"Give the folder that holds the tables with --data. {source.get}")
     )
 
 
@@ -76,10 +79,7 @@ def levels(root: Path) -> Iterable[list[Path]]:
 
 def entries(folder: Path) -> list[Path]:
     """Return what lies in a folder, sorted, hidden files left out; nothing where it cannot be read."""
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError:
-        return []
+    return looking.entries(folder)
 
 
 def child(folder: Path, name: str) -> Path | None:
@@ -192,8 +192,8 @@ def match(folder: Path, table: pd.DataFrame, prefix: str, source: Source) -> tup
     where = prefix + (f"{inside.name}/" if inside != folder else "")
     if not files:
         raise InputError(
-            f"{inside} holds no video (.avi), and {FILE_LIST} beside it lists {len(table):,}. Is all of the download there, "
-            f"unpacked? {source.get}"
+            f"{inside} holds no video (.avi), and {FILE_LIST} beside it lists {len(table):,}. "
+            + looking.unpacked(folder, f"Is all of the download there, unpacked? {source.get}")
         )
     ids = [*(name for name in table.index if name in files), *sorted(set(files) - set(table.index))]
     videos = table.reindex(ids).fillna("")

@@ -1,7 +1,9 @@
 """Columns of a CSV -> labels and the tasks they make; and a CSV that adds labels to a dataset that has others."""
 
+import codecs
 import csv
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from echolung.datasets import looking
 from echolung.datasets.manifest import Manifest, Task
 from echolung.errors import InputError
 from echolung.text import listed, suggest
@@ -16,6 +19,21 @@ from echolung.text import listed, suggest
 DESCRIBE = ("video_id", "path", "patient", "source", "split")
 """Columns that describe a video; every other one is a label column."""
 KINDS = ("classification", "regression", "ordinal", "ignore")
+SEPARATORS = {";": "semicolons", "\t": "tabs"}
+"""What spreadsheets write between cells where the comma is the decimal sign."""
+DECIMAL_COMMA = "-?[0-9]+,[0-9]+"
+NAMES_OF_PATH = (
+    "file",
+    "filename",
+    "file name",
+    "file_name",
+    "filepath",
+    "file_path",
+    "video",
+    "video_path",
+    "videos",
+    "name",
+)
 BLANK = frozenset({"", "na", "n/a", "nan", "null"})
 """Cells (in any case) that mean "no label"."""
 EJECTION_FRACTION = ("ef", "lvef")
@@ -68,16 +86,21 @@ def add_labels(manifest: Manifest, path: Path, kinds: dict[str, str] | None = No
 
 def read_rows(root: Path, key: str) -> tuple[pd.DataFrame, list[str]]:
     """Return (one row of stripped text cells a video, indexed by its line in the file; notes)."""
-    lines = csv.reader(io.StringIO(_text(root, key), newline=""), strict=True)
+    text = _text(root, key)
+    separator = _separator(text)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         cells = [(lines.line_num, [cell.strip() for cell in row]) for row in lines if any(c.strip() for c in row)]
     except csv.Error as error:
-        raise InputError(f"{root} is not a well-formed CSV: line {lines.line_num}: {error}.") from error
+        raise InputError(
+            f"{root} is not a well-formed CSV: line {lines.line_num}: {error}. A cell that begins with a quotation mark must end "
+            "with one; look there and in the line before, or save the table as CSV from a spreadsheet again."
+        ) from error
     if not cells:
         raise InputError(f"{root} is empty. It needs a header with `{key}` and a row a video.")
     header = [name.lower() if name.lower() in DESCRIBE else name for name in cells[0][1]]
     if key not in header:
-        raise InputError(_no_key(root, key, header))
+        raise InputError(_no_key(root, key, header, cells))
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise InputError(f"{root} has several columns named {', '.join(twice)}. Rename or remove all but one.")
     if ragged := [(line, len(row)) for line, row in cells[1:] if len(row) != len(header)]:
@@ -89,37 +112,61 @@ def read_rows(root: Path, key: str) -> tuple[pd.DataFrame, list[str]]:
     if not cells[1:]:
         raise InputError(f"{root} has a header but no row. It needs a row a video.")
     rows = pd.DataFrame([row for _, row in cells[1:]], columns=header, index=[line for line, _ in cells[1:]], dtype=str)
-    unnamed = [] if "" not in header else ["A column without a name (a saved row index?) is left out."]
-    return rows[[name for name in dict.fromkeys(header) if name]], unnamed
+    notes = [] if "" not in header else ["A column without a name (a saved row index?) is left out."]
+    if separator != ",":
+        notes.append(f"{root.name} is separated by {SEPARATORS[separator]}, not commas, and was read so.")
+    return rows[[name for name in dict.fromkeys(header) if name]], notes
+
+
+def _separator(text: str) -> str:
+    """Return what stands between the names of the first line: a comma, or where there is none a semicolon or a tab."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    return "," if "," in first else max(SEPARATORS, key=first.count) if any(s in first for s in SEPARATORS) else ","
 
 
 def _text(root: Path, key: str) -> str:
     if root.is_dir():
         found = sorted(path.name for path in root.glob("*.csv"))
-        advice = f"It holds {listed(found, 5)}: give that file." if found else "It holds none."
+        none = f"It holds none. Write one with a row a video: a line `{key},label`, then lines such as `videos/a.mp4,covid`."
+        advice = f"It holds {listed(found, 5)}: give that file." if found else none
         raise InputError(f"{root} is a folder where a CSV with the column `{key}` was expected. {advice}")
+    if root.suffix.lower() in looking.SHEETS and root.is_file():
+        raise InputError(
+            f"{root} is a spreadsheet, not a CSV. Open it, save it as CSV (in Excel: Save as, CSV UTF-8), and give that file."
+        )
     try:
         data = root.read_bytes()
     except OSError as error:
-        raise InputError(f"Cannot read the CSV {root}: {error.strerror}. Check the path given.") from error
+        near = looking.nearest(root) if isinstance(error, FileNotFoundError) else ""
+        raise InputError(
+            f"Cannot read the CSV {root}: {error.strerror}. {near or 'Check the path given.'}".strip()
+        ) from error
+    if data.startswith(b"PK\x03\x04"):
+        raise InputError(f"{root} is a spreadsheet or a zip by its content, not a CSV. Save the table as CSV in UTF-8.")
     try:
-        text = data.decode("utf-8-sig")
+        utf_16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = data.decode("utf-16" if utf_16 else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise InputError(f"{root} is not UTF-8 text (line {line}). Save it as CSV in UTF-8.") from error
+        raise InputError(
+            f"{root} is not UTF-8 text (line {line}). Save it as CSV in UTF-8 (in Excel: Save as, CSV UTF-8)."
+        ) from error
     if "\0" in text:
         raise InputError(f"{root} is not a CSV: it holds binary data. Save the table as CSV in UTF-8.")
     return text
 
 
-def _no_key(root: Path, key: str, header: list[str]) -> str:
+def _no_key(root: Path, key: str, header: list[str], cells: list[tuple[int, list[str]]]) -> str:
     what = {"path": "the video file, or folder of frames, of each row", "video_id": "which video each row is about"}[
         key
     ]
     text = f"{root} has no column `{key}` ({what}). Its first line: {listed(header)}."
-    if len(header) == 1 and (";" in header[0] or "	" in header[0]):
-        return f"{text} Its columns seem not to be separated by commas: save it as comma-separated."
-    return f"{text}{suggest(key, header)} Rename the column."
+    if any("." in cell or "/" in cell or "\\" in cell for cell in cells[0][1]):
+        return f"{text} That looks like a video rather than names of columns: add a first line such as `{key},label`."
+    known = next((name for name in header if name.lower() in NAMES_OF_PATH), None) if key == "path" else None
+    if known:
+        return f"{text} Rename the column {known!r} to {key!r}."
+    return f"{text}{suggest(key, header)} Rename the column that holds it to {key!r}, or add one."
 
 
 def lines_of(lines: Iterable[object]) -> str:
@@ -155,12 +202,13 @@ def label_column(
         return cells, None, []
     blank = cells.str.lower().isin(BLANK)
     given = cells[~blank]
+    given, notes = _points(given, root)
     numbers = pd.to_numeric(given, errors="coerce")
-    notes: list[str] = []
     if name.lower() in EJECTION_FRACTION and kind in (None, "regression"):
         _check_ejection_fraction(given, numbers, root)
     if kind is None:
-        kind, notes = _guess_kind(given, numbers)
+        kind, more = _guess_kind(given, numbers)
+        notes += more
     if kind == "ignore":
         return cells, None, notes
     advice = f"If {name} is no label, say --kind {name}=ignore or remove the column."
@@ -187,6 +235,21 @@ def label_column(
     return names.reindex(cells.index).fillna(""), steps, notes
 
 
+def _points(given: pd.Series, root: Path) -> tuple[pd.Series, list[str]]:
+    """Return (the cells, decimal commas as points where all are numbers so written; notes)."""
+    with_comma = given[given.str.fullmatch(DECIMAL_COMMA)]
+    if with_comma.empty or not given.str.fullmatch(f"{DECIMAL_COMMA}|-?[0-9]+").all():
+        return given, []
+    if with_comma.str.fullmatch(r"-?[1-9][0-9]{0,2},[0-9]{3}").all():
+        raise InputError(
+            f"The label {given.name} of {root} holds {with_comma.iloc[0]!r} (line {with_comma.index[0]}), which can be read as a "
+            "decimal comma or as thousands. Write the numbers with a decimal point and nothing between the thousands."
+        )
+    example = with_comma.iloc[0]
+    note = f"The column {given.name} has decimal commas: {example} was read as {example.replace(',', '.')}."
+    return given.str.replace(",", ".", regex=False), [note]
+
+
 def _check_ejection_fraction(given: pd.Series, numbers: pd.Series, root: Path) -> None:
     """Raise InputError where a cell of a column with ejection fractions is no percentage."""
     if wrong := [f"{given[line]!r} (line {line})" for line in given.index[~numbers.between(0, 100)]]:
@@ -195,6 +258,19 @@ def _check_ejection_fraction(given: pd.Series, numbers: pd.Series, root: Path) -
             f"{listed(wrong, 5)}. Correct it; if it is something else, rename the column or say --kind {given.name}=KIND "
             f"(KIND: {', '.join(KINDS)})."
         )
+
+
+def _alike(given: pd.Series) -> list[str]:
+    """Return a note on classes that differ in capitals or blanks alone: most likely one class, written in two ways."""
+    written: dict[str, list[str]] = {}
+    for name in sorted(set(given)):
+        written.setdefault(re.sub(r"[\s_-]+", "", name).lower(), []).append(name)
+    twice = [" and ".join(map(repr, names)) for names in written.values() if len(names) > 1]
+    return (
+        [f"The column {given.name} has classes that look like one: {listed(twice, 5)}. Write them alike."]
+        if twice
+        else []
+    )
 
 
 def _guess_kind(given: pd.Series, numbers: pd.Series) -> tuple[str, list[str]]:
@@ -206,7 +282,7 @@ def _guess_kind(given: pd.Series, numbers: pd.Series) -> tuple[str, list[str]]:
             return "ignore", [
                 f"The column {name} has another text on every row, so is taken for a remark, not a label; {other}"
             ]
-        return "classification", []
+        return "classification", _alike(given)
     if distinct == {0, 1}:
         return "classification", [f"The column {name} holds just 0 and 1: taken for two classes; {other}"]
     if len(distinct) <= 10 and all(float(number).is_integer() for number in distinct) and len(distinct) < len(given):

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from echolung.datasets import looking
 from echolung.datasets.bmode import write_video
 from echolung.datasets.echonet import REDUCED, reduced_words
 from echolung.datasets.heart_anatomy import Patient, Scene
@@ -144,7 +145,7 @@ def load(root: Path) -> Manifest:
     table = root / TABLE
     again = f"echolung data phantom {root} --layout phantom-heart"
     if not table.is_file():
-        raise InputError(f"There are no heart phantoms at {root} (no {TABLE}). Make some: {again}")
+        raise looking.no_phantoms(root, "phantom-heart")
     texts = ("video_id", "path", "patient", "ef_reduced", "split")
     videos = pd.read_csv(table, dtype=dict.fromkeys(texts, str))
     if absent := [c for c in (*texts, "ef", "esv", "edv") if c not in videos]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from echolung.datasets import looking
 from echolung.datasets.bmode import write_video
 from echolung.datasets.lung_anatomy import Lesion, Patient, Scene, render
 from echolung.datasets.manifest import Manifest, Task
@@ -134,7 +135,7 @@ def load(root: Path) -> Manifest:
     """
     table = root / TABLE
     if not table.is_file():
-        raise InputError(f"There are no lung phantoms at {root} (no {TABLE}). Make some: echolung data phantom {root}")
+        raise looking.no_phantoms(root, "phantom-lung")
     videos = pd.read_csv(table, dtype={"video_id": str, "path": str, "patient": str, "pattern": str})
     if absent := [c for c in ("video_id", "path", "patient", "pattern") if c not in videos]:
         raise InputError(f"{table} has no column {' or '.join(absent)}. Make it again: echolung data phantom {root}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from echolung.datasets import looking
 from echolung.datasets.manifest import Manifest, Task
 from echolung.errors import InputError
 from echolung.text import listed
@@ -15,7 +16,10 @@ CLASSES = ("covid", "pneumonia", "regular")
 TASKS = {"diagnosis": Task("classification", "diagnosis", CLASSES, level="video")}
 TRANSDUCERS = ("convex", "linear")
 METADATA = "dataset_metadata.csv"
-GET = "Give the checkout of github.com/jannisborn/covid19_ultrasound, or its folder of videos, with --data."
+GET = (
+    "`echolung data download pocus` fetches it; or give a checkout of github.com/jannisborn/covid19_ultrasound, or its folder "
+    "of videos, with --data."
+)
 COLUMNS = {  # of the metadata -> of the manifest
     "Patient ID / Name": "patient",
     "Source ID": "source",
@@ -138,15 +142,14 @@ def _find_folder(root: Path, transducer: str) -> Path:
     root = root.resolve()
     if found := _video_folder(root, transducer):
         return found
-    if not root.is_dir():
-        raise InputError(f"There is no folder {root}. {GET}")
+    root = looking.existing_folder(root, "pocus", GET)
     nearby = [root.parent, root.parent.parent, *(entry for entry in _entries(root) if entry.is_dir())]
     if other := next((t for t in TRANSDUCERS if t != transducer and _video_folder(root, t)), None):
         advice = f"It holds the {other} videos: for those, add --transducer {other}."
     elif near := next((folder for folder in nearby if _video_folder(folder, transducer)), None):
         advice = f"{near} would work: give that with --data."
     else:
-        advice = GET
+        advice = looking.advice(root, "pocus", GET)
     state = f"is not the POCUS dataset ({transducer})" if _entries(root) else "is empty"
     raise InputError(
         f"{root} {state}: looked in it for data/pocus_videos/{transducer}, pocus_videos/{transducer}, {transducer} and "

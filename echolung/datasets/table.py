@@ -1,14 +1,19 @@
 """Anybody's own data: a CSV with `path` and label columns -> Manifest (docs/datasets/table.md)."""
 
+import unicodedata
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from pathlib import Path
 
 import pandas as pd
 
+from echolung.datasets import looking
+from echolung.datasets.dicom import pseudonym
+from echolung.datasets.formats import is_dicom
 from echolung.datasets.labels import BLANK, DESCRIBE, check_kinds, label_column, lines_of, read_rows
 from echolung.datasets.manifest import Manifest
-from echolung.errors import InputError
+from echolung.errors import DecodeError, InputError
+from echolung.settings import home
 from echolung.text import listed
 
 SPLITS = ("train", "val", "test")
@@ -36,8 +41,15 @@ def load(root: Path, kinds: dict[str, str] | None = None, missing_labels: str = 
     rows, notes = read_rows(root, "path")
     labels = [column for column in rows.columns if column not in DESCRIBE]
     kinds = check_kinds(kinds or {}, labels, root)
+    empty = [column for column in labels if column not in kinds and (rows[column] == "").all()]
+    labels = [column for column in labels if column not in empty]
+    notes += [f"The column {column} is empty: it is no label until somebody fills it in." for column in empty]
     files = _check_paths(rows, root)
-    videos = pd.DataFrame({"video_id": _video_ids(rows, files, root), "path": [_given(path) for path in rows["path"]]})
+    rows, more = _with_pseudonyms(rows, files)
+    notes += more
+    videos = pd.DataFrame(
+        {"video_id": _video_ids(rows, files, root), "path": [_given(path, root.parent) for path in rows["path"]]}
+    )
     for column in ("patient", "source"):
         videos[column] = rows[column].to_numpy() if column in rows else ""
     notes += _notes_on_groups(rows)
@@ -65,15 +77,18 @@ def load(root: Path, kinds: dict[str, str] | None = None, missing_labels: str = 
 # ---------------------------------------------------------------------------------------------- reading
 
 
-def _given(path: str) -> str:
-    return str(Path(path).expanduser()) if path.startswith("~") else path
+def _given(path: str, folder: Path) -> str:
+    """Return a path of the CSV with the letters as the disk has them: macOS takes ä apart into a and two dots."""
+    path = str(Path(path).expanduser()) if path.startswith("~") else path
+    forms = (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))
+    return next((form for form in forms if (folder / form).exists()), path)
 
 
 def _check_paths(rows: pd.DataFrame, root: Path) -> list[Path]:
     """Return the file or folder of each row."""
     if blank := rows.index[rows["path"] == ""].tolist():
         raise InputError(f"{root} has no path on {lines_of(blank)}. Fill in the file, or remove the row.")
-    files = [root.parent / _given(path) for path in rows["path"]]
+    files = [root.parent / _given(path, root.parent) for path in rows["path"]]
     if absent := [
         f"{path} (line {line})"
         for line, path, file in zip(rows.index, rows["path"], files, strict=True)
@@ -81,7 +96,7 @@ def _check_paths(rows: pd.DataFrame, root: Path) -> list[Path]:
     ]:
         raise InputError(
             f"{len(absent)} of the {len(files)} paths in {root} do not exist: {listed(absent, 5)}. "
-            f"Relative paths start at {root.parent}."
+            f"{_way(rows['path'], root)}"
         )
     folders = [(line, file) for line, file in zip(rows.index, files, strict=True) if file.is_dir()]
     if bare := [
@@ -93,6 +108,23 @@ def _check_paths(rows: pd.DataFrame, root: Path) -> list[Path]:
         )
     _unique([file.resolve() for file in files], rows.index, "the same video", root)
     return files
+
+
+def _way(paths: pd.Series, root: Path) -> str:
+    """Return what to do about paths that do not exist."""
+    first = next(path for path in paths if not (root.parent / _given(path, root.parent)).exists())
+    file = root.parent / _given(first, root.parent)
+    same = sorted(entry.name for entry in looking.entries(file.parent) if entry.name.startswith(f"{file.name}."))
+    if looking.WINDOWS.match(first):
+        return (
+            "They are paths of Windows, and this is another system: write them relative to the CSV, with / between folders, "
+            "such as `videos/a.mp4`."
+        )
+    if "\\" in first:
+        return "Write / between folders, not \\: `videos/a.mp4`."
+    if same:
+        return f"Write the ending too: {file.parent.name}/{same[0]} is there."
+    return f"Relative paths start at {root.parent}. {looking.nearest(file)}".strip()
 
 
 def _video_ids(rows: pd.DataFrame, files: list[Path], root: Path) -> list[str]:
@@ -112,6 +144,26 @@ def _unique(values: Iterable[Hashable], lines: Iterable[int], what: str, root: P
         where[value].append(line)
     if twice := [f"{value} (lines {', '.join(map(str, at))})" for value, at in where.items() if len(at) > 1]:
         raise InputError(f"{root} names {what} more than once: {listed(twice, 5)}. Keep one row a video.")
+
+
+def _with_pseudonyms(rows: pd.DataFrame, files: list[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """Return the rows with the patients of DICOM files filled in where the table names none, and a note that says so."""
+    given = rows["patient"].tolist() if "patient" in rows else [""] * len(rows)
+    found = [patient or _pseudonym(file) for patient, file in zip(given, files, strict=True)]
+    if not (filled := sum(new != old for new, old in zip(found, given, strict=True))):
+        return rows, []
+    note = (
+        f"The patient of {filled} DICOM file{'s' if filled != 1 else ''} is a pseudonym: the PatientID, hashed with the secret "
+        f"in {home() / 'patient.key'}."
+    )
+    return rows.assign(patient=found), [note]
+
+
+def _pseudonym(file: Path) -> str:
+    try:
+        return pseudonym(file) if is_dicom(file) else ""
+    except DecodeError:  # said when its pixels are read
+        return ""
 
 
 def _notes_on_groups(rows: pd.DataFrame) -> list[str]:

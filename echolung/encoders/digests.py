@@ -4,12 +4,15 @@ import hashlib
 import json
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from echolung import settings
 from echolung.errors import InputError
+
+_remembering = True
 
 
 def digest_of(value: Any) -> str:
@@ -36,8 +39,20 @@ def digest_file(path: Path) -> str:
             digest = "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"Cannot read the checkpoint {path}: {error.strerror}.") from error
-    _remember(str(path), [*stamp, digest])
+    if _remembering:
+        _remember(str(path), [*stamp, digest])
     return digest
+
+
+@contextmanager
+def unremembered() -> Iterator[None]:
+    """Write no digest down while the block runs: for whoever promised to write nothing."""
+    global _remembering
+    before, _remembering = _remembering, False
+    try:
+        yield
+    finally:
+        _remembering = before
 
 
 def digest_files(paths: list[Path]) -> str:

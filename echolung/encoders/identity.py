@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from echolung import settings
+from echolung.downloads.weights import BY_HAND, WEIGHTS, Weights
 from echolung.encoders.digests import digest_file, digest_files, digest_of
 from echolung.encoders.headers import own_description
 from echolung.encoders.networks import NETWORK_INIT_VERSION, NETWORKS, STATISTICS, VIDEO_RESNETS, shape_of
@@ -22,26 +23,9 @@ BRANCHES = ("target_encoder", "encoder")
 READER_VERSION = 1
 """Raised whenever the same file would give other tokens."""
 
-# name -> the file at https://dl.fbaipublicfiles.com/vjepa2/, the repository at https://huggingface.co/facebook/
-PUBLISHED = {
-    "vjepa2-vitl": ("vitl.pt", "vjepa2-vitl-fpc64-256"),
-    "vjepa2-vith": ("vith.pt", "vjepa2-vith-fpc64-256"),
-    "vjepa2-vitg": ("vitg.pt", "vjepa2-vitg-fpc64-256"),
-    "vjepa2-vitg-384": ("vitg-384.pt", "vjepa2-vitg-fpc64-384"),
-}
-
-# What a published file of a video network is called -> where it is published.
-VIDEO_WEIGHTS = {
-    "uniformer_small_k400_16x8.pth": "https://huggingface.co/Sense-X/uniformer_video",
-    "r2plus1d_18_32_2_pretrained.pt": "https://github.com/echonet/dynamic/releases",
-    "r3d_18-b3b3357e.pth": "https://download.pytorch.org/models/",
-    "mc3_18-a90a0ba3.pth": "https://download.pytorch.org/models/",
-    "r2plus1d_18-91a641e6.pth": "https://download.pytorch.org/models/",
-}
-
 FORMS = (
     "random:vit_small[@seed], the path of a checkpoint, a name in ECHOLUNG_HOME/checkpoints, "
-    f"{', '.join(PUBLISHED)}, NAME@CHECKPOINT or random:NAME[@seed] for the video networks {', '.join(NETWORKS)}, "
+    f"{', '.join(WEIGHTS)}, NAME@CHECKPOINT or random:NAME[@seed] for the video networks {', '.join(NETWORKS)}, "
     "timm:NAME@CHECKPOINT, random:timm:NAME[@seed] or python:module:Class"
 )
 
@@ -70,10 +54,10 @@ def identify(spec: str | Path) -> EncoderIdentity:
 
     Args:
         spec: `random:vit_small[@seed]`; the path of a checkpoint file or Hugging Face folder, `#encoder` appended to
-            take that branch of a Meta checkpoint; a name in `ECHOLUNG_HOME/checkpoints`; `vjepa2-vitl`, `-vith`,
-            `-vitg`; `uniformer_small@CHECKPOINT` or any other of `NETWORKS`, `#imagenet` or other statistics appended
-            where frames are to be normalised otherwise than the weights want it; `timm:NAME@CHECKPOINT`;
-            `random:timm:NAME[@seed]`; `python:module:Class`.
+            take that branch of a Meta checkpoint; a name in `ECHOLUNG_HOME/checkpoints`; `vjepa2-vitl` or any other of
+            the published weights that were downloaded; `uniformer_small@CHECKPOINT` or any other of `NETWORKS`,
+            `#imagenet` or other statistics appended where frames are to be normalised otherwise than the weights want
+            it; `timm:NAME@CHECKPOINT`; `random:timm:NAME[@seed]`; `python:module:Class`.
 
     Raises:
         InputError: nothing known has that name, or its file is not there.
@@ -90,14 +74,21 @@ def identify(spec: str | Path) -> EncoderIdentity:
     network, at, place = spec.partition("@")
     if at and network in NETWORKS:
         return _network(network, place)
+    weights = WEIGHTS.get(spec.partition("#")[0])
+    if weights and weights.network:
+        return _network(weights.network, spec)
     name, _, branch = spec.rpartition("#")
     return _checkpoint(_find(name), branch) if branch in BRANCHES else _checkpoint(_find(spec))
 
 
 def default_encoder() -> str | None:
-    """Return the path of the newest checkpoint in `ECHOLUNG_HOME/checkpoints`, or None where there is none."""
-    found = _at_home()
-    return str(max(found, key=lambda path: path.stat().st_mtime_ns)) if found else None
+    """Return the path (of published video networks the name) of the newest checkpoint at home, or None."""
+    found = at_home()
+    if not found:
+        return None
+    newest = max(found, key=lambda path: path.stat().st_mtime_ns)
+    names = {source.place: name for name, weights in WEIGHTS.items() if weights.network for source in weights.sources}
+    return names.get(newest.name, str(newest))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -140,14 +131,13 @@ def _network(name: str, place: str) -> EncoderIdentity:
         raise InputError(f"{name} takes grey levels as they are: leave out #{statistics}.")
     if not place:
         raise InputError(
-            f"{name}@ names no weights, and none are downloaded. Name a checkpoint, {name}@/path/to/weights.pth, or take "
-            f"random weights with random:{name}."
+            f"{name}@ names no weights. Name a checkpoint, {name}@/path/to/weights.pth, or take random weights with "
+            f"random:{name}{_trained(name)}."
         )
     try:
         path = _existing(_find(place).expanduser())
     except InputError as error:
-        source = VIDEO_WEIGHTS.get(Path(place).name)
-        raise InputError(f"{error} It is published at {source}." if source else str(error)) from error
+        raise InputError(f"{error}{_published_as(Path(place).name)}") from error
     if path.is_dir():
         raise InputError(f"{path} is a folder; the weights of {name} are a file.")
     config = {"architecture": name, "reader": READER_VERSION, **_versions(shape)}
@@ -167,7 +157,7 @@ def _timm(rest: str) -> EncoderIdentity:
     name, _, place = rest.partition("@")
     if not name or not place:
         raise InputError(
-            f"timm:{rest} names no weights, and none are downloaded. Name a checkpoint of that model, "
+            f"timm:{rest} names no weights, and echolung downloads none of timm's. Name a checkpoint of that model, "
             f"timm:{name or 'NAME'}@/path/to/weights.pth, or take random weights with random:timm:{name or 'NAME'}."
         )
     path = _existing(Path(place).expanduser())
@@ -228,7 +218,7 @@ def _existing(path: Path) -> Path:
     return path.absolute()
 
 
-def _at_home() -> list[Path]:
+def at_home() -> list[Path]:
     """Return the checkpoints, files and folders, that lie in ECHOLUNG_HOME/checkpoints."""
     folder = settings.home() / "checkpoints"
     if not folder.is_dir():
@@ -243,27 +233,56 @@ def _find(spec: str) -> Path:
     exists = bool(spec) and Path(spec).expanduser().exists()
     if reads_like_path and exists:
         return Path(spec)
-    names = {spec, *PUBLISHED.get(spec, ())}
-    for path in _at_home():
+    sources = WEIGHTS[spec].sources if spec in WEIGHTS else ()
+    names = {spec, *(name for source in sources for name in (source.place, source.known_as))}
+    for path in at_home():
         if path.name in names or (path.is_file() and path.stem in names):
             return path
     if exists:
         return Path(spec)
     checkpoints = settings.home() / "checkpoints"
-    if spec in PUBLISHED:
-        file, repository = PUBLISHED[spec]
-        raise InputError(
-            f"The weights {spec} are not on this machine, and echolung downloads nothing by itself. Put them at "
-            f"{checkpoints / spec}.pt: Meta publishes them at https://dl.fbaipublicfiles.com/vjepa2/{file}. Or put the "
-            f"folder https://huggingface.co/facebook/{repository} at {checkpoints / spec}."
-        )
+    if spec in WEIGHTS:
+        raise InputError(_absent(WEIGHTS[spec], checkpoints))
     if reads_like_path:
         raise InputError(f"There is no checkpoint at {Path(spec).expanduser().absolute()} (nor in {checkpoints}).")
     if spec in NETWORKS:
         raise InputError(
-            f"{spec} is an architecture without weights: write {spec}@CHECKPOINT, or random:{spec} for random weights."
+            f"{spec} is an architecture without weights: write {spec}@CHECKPOINT, or random:{spec} for random weights"
+            f"{_trained(spec)}."
         )
-    known = [*PUBLISHED, *(path.stem for path in _at_home()), *(f"random:{name}" for name in (*VITS, *NETWORKS))]
+    if spec in BY_HAND:
+        raise InputError(BY_HAND[spec].format(checkpoints=checkpoints))
+    known = [*WEIGHTS, *(path.stem for path in at_home()), *(f"random:{name}" for name in (*VITS, *NETWORKS))]
     raise InputError(
         f"No encoder is called {spec!r}, and no file or folder either. Known are {FORMS}.{suggest(spec, known)}"
     )
+
+
+def _absent(weights: Weights, checkpoints: Path) -> str:
+    """Say that published weights are not here, what they would cost, and how to get them with a network and without."""
+    source = weights.source()
+    by_hand = " Or ".join(
+        f"{'put the folder' if '/' in each.files[0].path else 'put'} "
+        f"{each.page if '/' in each.files[0].path else each.files[0].urls[-1]} at {checkpoints / each.place}."
+        for each in weights.sources
+    )
+    return (
+        f"The weights {weights.name} are not on this machine, and echolung downloads nothing by itself. "
+        f"`echolung encoders download {weights.name}` gets them ({source.said_size} from {source.host}, licence "
+        f"{source.licence}). By hand: {by_hand}"
+    )
+
+
+def _trained(network: str) -> str:
+    """Return which published weights a network has, a clause; "" for none."""
+    names = [name for name, weights in WEIGHTS.items() if weights.network == network]
+    return f", or published weights by name: {' or '.join(names)}" if names else ""
+
+
+def _published_as(file: str) -> str:
+    """Return a sentence on where a file of that name is published; "" where that is not known."""
+    for name, weights in WEIGHTS.items():
+        for source in weights.sources:
+            if file in (source.place, source.known_as):
+                return f" It is published at {source.page}; `echolung encoders download {name}` gets it."
+    return ""

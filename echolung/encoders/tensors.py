@@ -5,6 +5,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from echolung.contents import contents
 from echolung.errors import InputError
 
 # A score beside the weights is often a NumPy number (EchoNet-Dynamic's r2), which NumPy 1 and 2 name differently. It is data:
@@ -26,6 +28,8 @@ NUMBERS: list[Any] = [
 def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return (what the file holds, its safetensors metadata). Tensors stay on disk until they are used.
 
+    Under `torch.device("meta")` their content is not read at all: they are tensors of the meta device.
+
     Raises:
         InputError: unreadable, truncated, no such file format, or a pickle of more than tensors and plain values.
     """
@@ -35,12 +39,24 @@ def read_tensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
 def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            read = partial(_shape_only, file) if _on_meta() else file.get_tensor
+            return {name: read(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise InputError(
             f"{path} is no readable safetensors file ({error}). It is {path.stat().st_size:,} bytes long; a download or "
             "copy that was cut short reads like this. Fetch it again."
         ) from error
+
+
+def _shape_only(file: Any, name: str) -> Tensor:
+    tensor = file.get_slice(name)
+    return torch.empty(
+        tensor.get_shape(), dtype=torch.float32 if "F" in tensor.get_dtype() else torch.int64, device="meta"
+    )
+
+
+def _on_meta() -> bool:
+    return torch.get_default_device().type == "meta"
 
 
 def _read_pickle(path: Path) -> dict[str, Any]:
@@ -51,14 +67,19 @@ def _read_pickle(path: Path) -> dict[str, Any]:
             f"The checkpoint {path} is truncated: it begins as a PyTorch archive, but its end is missing after "
             f"{path.stat().st_size:,} bytes. Fetch or copy it again."
         )
+    place = "meta" if _on_meta() else "cpu"
     try:
         with (
             torch.serialization.safe_globals(NUMBERS),
             warnings.catch_warnings(),
         ):  # about pickle protocols: the error below says what matters
             warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
+            content = torch.load(path, map_location=place, weights_only=True, mmap=is_archive)
+    except PermissionError as error:
+        raise InputError(f"This user may not read the checkpoint {path}: change its permissions.") from error
     except Exception as error:  # a foreign or broken pickle raises whatever its first wrong byte leads to
+        if what := contents(path) if not is_archive else _no_archive(path):
+            raise InputError(f"{path} is no checkpoint. {what}") from error
         raise InputError(
             f"{path} is no checkpoint that can be read safely: it is damaged, another kind of file, or a pickle of more "
             "than tensors and plain values, which could run code when read and is therefore refused "
@@ -67,6 +88,13 @@ def _read_pickle(path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}; a checkpoint is a dictionary of named tensors.")
     return dict(content)
+
+
+def _no_archive(path: Path) -> str:
+    """Return what to say of a zip that is none of PyTorch's, which hold a data.pkl; "" for one that is."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return "" if any(name.endswith("data.pkl") for name in names) else contents(path)
 
 
 def _reason(error: Exception) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from jaxtyping import Float, Int
 
+from echolung.clips.crop import parse_box
 from echolung.clips.plan import ClipPlan
 from echolung.clips.prepare import crop_box
 from echolung.clips.sample import Window
@@ -17,9 +18,11 @@ def place_outline(outline: Outline, plan: ClipPlan, height: int, width: int) -> 
     Args:
         outline: (x, y) in pixels of the source, the centre of the first at (0, 0).
         plan: how the clip's square is cut.
-        height: of the source.
-        width: of the source.
+        height: of the source, or of the part of it that the plan's box leaves.
+        width: likewise.
     """
+    if (box := parse_box(plan.box)) is not None:
+        outline = outline - np.array(box[:2])
     left, top, right, bottom = crop_box(Window(np.zeros(0, int)), plan, height, width)
     corner, size = np.array([left, top]), np.array([right - left, bottom - top])
     if plan.crop == "whole":

@@ -4,6 +4,7 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,9 @@ from echolung.errors import InputError
 from echolung.extraction.parts import Part
 from echolung.extraction.plan import ExtractionPlan
 from echolung.extraction.pooling import pooled_grid
+from echolung.extraction.room import check_rest
 from echolung.extraction.sources import Changes, Sources, find_changes, newer_snapshot, worth_retrying
+from echolung.provenance import command_line, machine
 from echolung.text import listed
 
 CPU_BATCH = 4
@@ -53,7 +56,7 @@ def open_or_create(plan: ExtractionPlan, encoder: Encoder, sources: Sources, how
     """
     recover(plan.path, *GROWING)
     if not is_there(plan.path):
-        return _create(plan, encoder, how.batch, how.shard, how.preview, video=True)
+        return create_store(plan, encoder, how.batch, how.shard, how.preview, video=True)
     store = TokenStore.open(plan.path, plan.key, writing=True)
     _check_weights(store, encoder)
     changes = find_changes(store, plan.manifest, sources, how.rehash)
@@ -74,6 +77,7 @@ def open_or_create(plan: ExtractionPlan, encoder: Encoder, sources: Sources, how
         store.record_mtimes(np.where(changes.touched, changes.mtimes, store.array("source_mtime")[:]))
     if newer := newer_snapshot(store, plan):
         store.replace_snapshot(newer)
+    check_rest(store)
     return store
 
 
@@ -118,9 +122,14 @@ def _whole_batches(shard: int, batch: int, clips: int) -> int:
     return min(-(-shard // batch), -(-clips // batch)) * batch
 
 
-def _create(
+def create_store(
     plan: ExtractionPlan, encoder: Encoder, batch: int | None, shard: int | None, preview: bool, video: bool
 ) -> StoreWriter:
+    """Lay out the plan's store, empty.
+
+    Raises:
+        InputError: there is something already, the disk has no room for it, or the encoder no room on its device.
+    """
     size, frames, rows = plan.clips.size, plan.clips.frames, plan.rows()
     grid = (0, 0, 0) if plan.token_pool == "none" else pooled_grid(encoder.spec.grid(frames, size, size), plan.pool)
     batch = min(batch or _fitting_batch(encoder, plan), len(rows))
@@ -144,6 +153,8 @@ def _create(
             "device": _device_name(encoder),
             "python": platform.python_version(),
             "zarr": version("zarr"),
+            "command": command_line(),
+            "machine": machine(),
         },
         attributes={"encoder": plan.identity.name, "weights_tensors": encoder.tensors_digest()},
     )
@@ -155,8 +166,13 @@ def _check_weights(store: TokenStore, encoder: Encoder) -> None:
         raise InputError(
             f"{store.path.name} was begun with other weights under the same name (digest {held[:12]}, now {now[:12]}): a "
             "random initialisation or your own class may have changed between versions. Go on with the versions in the "
-            f"store's attribute created_by ({store.group.attrs['created_by']}), or remove the store and extract again."
+            f"store's attribute created_by ({_versions(store)}), or remove the store and extract again."
         )
+
+
+def _versions(store: TokenStore) -> str:
+    created_by: Any = store.group.attrs["created_by"]
+    return ", ".join(f"{name} {created_by.get(name, '?')}" for name in ("echolung", "torch", "python"))
 
 
 def _videos(store: TokenStore, clips: Bool[np.ndarray, " clips"]) -> list[str]:
@@ -190,7 +206,7 @@ def _grow(store: TokenStore, plan: ExtractionPlan, encoder: Encoder, log: Callab
     shard = store.block if store.sharded else None
     # A store that lacks previews or facts of its videos goes on without: the clips that it has could not be given any.
     arrays = "preview" in store.group, "video" in store.group
-    larger = _create(replace(plan, path=new), encoder, store.batch, shard, *arrays)
+    larger = create_store(replace(plan, path=new), encoder, store.batch, shard, *arrays)
     kept = copy_clips(store, larger)
     exchange(plan.path, *GROWING)
     held, wanted = store.rows["video_id"].nunique(), len(plan.manifest.videos)

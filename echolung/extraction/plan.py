@@ -15,6 +15,7 @@ from echolung.cache.place import Place, as_place
 from echolung.clips.decode import decoder_identity
 from echolung.clips.plan import ClipPlan
 from echolung.datasets import Manifest
+from echolung.datasets.formats import is_dicom
 from echolung.encoders.identity import EncoderIdentity
 from echolung.errors import InputError
 from echolung.settings import home
@@ -35,6 +36,7 @@ class ExtractionPlan:
         options: the dataset's own options, part of the key.
         path: where the store is or will be, a folder or a URL.
         token_pool: N for the mean over N × N neighbouring tokens, 1 for all tokens, "none" for pooled rows only.
+        dicom: whether a video is a DICOM file.
     """
 
     manifest: Manifest
@@ -45,6 +47,7 @@ class ExtractionPlan:
     options: dict[str, Any]
     path: Place
     token_pool: int | str = 1
+    dicom: bool = False
 
     @property
     def pool(self) -> int:
@@ -55,7 +58,14 @@ class ExtractionPlan:
     def key(self) -> Key:
         """Everything that can change one number in the store."""
         return make_key(
-            self.manifest.name, self.options, self.identity, self.clips, self.decoder, self.precision, self.token_pool
+            self.manifest.name,
+            self.options,
+            self.identity,
+            self.clips,
+            self.decoder,
+            self.precision,
+            self.token_pool,
+            self.dicom,
         )
 
     def rows(self) -> pd.DataFrame:
@@ -80,6 +90,7 @@ def make_key(
     decoder: str,
     precision: str,
     token_pool: int | str = 1,
+    dicom: bool = False,
 ) -> Key:
     """Return the key of a store: everything that can change one number in it."""
     return {
@@ -89,7 +100,7 @@ def make_key(
         "clips": clips.to_json(),
         "resampling": f"bilinear, pillow {version('pillow')}",
         "normalisation": "imagenet",
-        "decoder": decoder_identity(decoder),
+        "decoder": decoder_identity(decoder, dicom),
         **({"flow": f"opencv {version('opencv-python-headless')}"} if clips.mask else {}),
         "layer": "last",
         "token_pool": token_pool,
@@ -162,12 +173,13 @@ def _resolve(
     path: Place | str | None,
     token_pool: int | str,
 ) -> ExtractionPlan:
+    dicom = any(is_dicom(manifest.root / str(file)) for file in manifest.videos["path"])
     if path is None:
-        key = make_key(manifest.name, options, identity, clips, decoder, precision, token_pool)
+        key = make_key(manifest.name, options, identity, clips, decoder, precision, token_pool, dicom)
         words = [manifest.name, *(str(v) for v in options.values() if isinstance(v, str)), identity.name]
         slug = re.sub(r"[^A-Za-z0-9@._+-]+", "-", "--".join(Path(word).name or word for word in words))
         path = home() / "stores" / f"{slug}--{key_digest(key)[:10]}.zarr"
-    return ExtractionPlan(manifest, identity, clips, decoder, precision, options, as_place(path), token_pool)
+    return ExtractionPlan(manifest, identity, clips, decoder, precision, options, as_place(path), token_pool, dicom)
 
 
 def _same_precision(plan: ExtractionPlan) -> bool:

@@ -7,18 +7,16 @@ from pathlib import Path
 import pandas as pd
 
 from echolung.cache import Key
-from echolung.clips.decode import IMAGE_SUFFIXES, NIFTI_SUFFIXES
 from echolung.clips.plan import ClipPlan
 from echolung.datasets import Manifest
+from echolung.datasets.formats import CONTAINERS, DICOM_SUFFIXES, IMAGE_SUFFIXES, NIFTI_SUFFIXES, format_of
 from echolung.errors import InputError
 from echolung.extraction.plan import ExtractionPlan, make_plan
 from echolung.extraction.rebuild import decoder_of, identity_of
 from echolung.text import listed
 
-VIDEO_SUFFIXES = frozenset(
-    {".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".webm", ".wmv", *NIFTI_SUFFIXES}
-)
-"""What a folder is searched for; a file that is named is tried whatever its suffix."""
+VIDEO_SUFFIXES = frozenset({*CONTAINERS, *NIFTI_SUFFIXES, *DICOM_SUFFIXES})
+"""What a folder is searched for, beside DICOM files without a suffix; a file that is named is tried whatever its suffix."""
 
 
 def find_videos(paths: Sequence[Path]) -> Manifest:
@@ -46,7 +44,7 @@ def find_videos(paths: Sequence[Path]) -> Manifest:
 
 def _in_folder(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
-    if videos := [path for path in files if path.name.lower().endswith(tuple(VIDEO_SUFFIXES))]:
+    if videos := [path for path in files if format_of(path) in ("video", "nifti", "dicom")]:
         return videos
     if frames := sorted({path.parent for path in files if path.suffix.lower() in IMAGE_SUFFIXES}):
         return frames

@@ -99,7 +99,7 @@ def decoder_of(held: dict[str, str]) -> str:
     """Return the choice of decoder that gives the identity `held`; "auto" where none does, for the key to complain of."""
     for choice in ("auto", "av", "decord"):
         try:
-            if decoder_identity(choice) == held:
+            if decoder_identity(choice, "dicom" in held) == held:
                 return choice
         except InputError:  # a decoder that is not installed
             continue

@@ -22,6 +22,7 @@ from torch import nn
 from echolung.cache import StoreWriter, TokenStore
 from echolung.cache.locking import WriterLock, gate
 from echolung.cache.place import Place, remove
+from echolung.clips.screen import Screen
 from echolung.clips.workers import TIME_LIMIT, prepare_video, run_in_workers
 from echolung.device import pick_device
 from echolung.encoders import load_encoder, normalise
@@ -31,6 +32,7 @@ from echolung.extraction.opening import How, join, open_or_create
 from echolung.extraction.parts import WHOLE, Part
 from echolung.extraction.plan import ExtractionPlan
 from echolung.extraction.pooling import GridPool
+from echolung.extraction.room import check_memory
 from echolung.extraction.sources import Sources, cut_from, read_sources
 from echolung.settings import make_folder
 
@@ -44,12 +46,14 @@ class Progress:
         advance: called with the number of clips just encoded.
         log: called with a sentence.
         seconds: waiting for decoded frames, in the encoder, and in all; filled by the run.
+        screens: videos that show something of the scanner's screen; filled by the run.
     """
 
     start: Callable[[int, int], None] = lambda done, total: None
     advance: Callable[[int], None] = lambda clips: None
     log: Callable[[str], None] = lambda text: None
     seconds: dict[str, float] = field(default_factory=lambda: {"decode": 0.0, "encode": 0.0, "all": 0.0})
+    screens: dict[str, Screen] = field(default_factory=dict)
 
 
 def extract(
@@ -92,6 +96,7 @@ def extract(
     progress = progress or Progress()
     _check_place(plan.path, part, progress.log)
     began = time.perf_counter()
+    check_memory(plan.identity)
     encoder = load_encoder(plan.identity, device=pick_device(device))
     progress.log(encoder.loaded)
     how = How(batch, shard, preview, rehash, retry, part, progress.log)
@@ -142,7 +147,10 @@ def _end(plan: ExtractionPlan, part: Part, strict: bool, alone: bool, log: Calla
     elif not store.complete.any():
         reason = next(iter(failures.values()), "")
         remove(store.path)  # it holds nothing, and unfinished it would stand in the way of `probe`
-        raise RunError(f"None of the {len(plan.manifest.videos)} videos could be read (the first: {reason}).")
+        raise RunError(
+            f"None of the {len(plan.manifest.videos)} videos could be read (the first: {reason}). "
+            "Each was named with its reason when it was left out."
+        )
     else:
         store.finish()
     return store
@@ -241,6 +249,8 @@ def _decoded(
             progress.log(f"Left out {video}: {result}")
         elif result.note:
             progress.log(f"{video}: {result.note}")
+        if not isinstance(result, DecodeError) and result.screen:
+            progress.screens[video] = result.screen
         for slot, row in enumerate(np.asarray(rows_of[video]).tolist()):
             if not missing[row]:
                 continue

@@ -4,7 +4,6 @@ import math
 import os
 import weakref
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from echolung.device import default_precision
 from echolung.encoders.sizes import VITS
 from echolung.encoders.vit import VisionTransformer, rope_tables
 from echolung.errors import InputError
+from echolung.machine import free_memory
 from echolung.pretraining.jepa import Jepa
 from echolung.pretraining.masks import draw_masks
 from echolung.pretraining.predictor import Predictor
@@ -30,9 +30,6 @@ MARGIN = 1.1
 
 SAMPLES = 256
 """Clips of a batch that masks are drawn for, at most."""
-
-CGROUPS, OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-"""Where Linux tells what a container or a cluster's job may take."""
 
 
 @dataclass(frozen=True)
@@ -175,46 +172,7 @@ def room(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)
-    free = _numbers(Path("/proc/meminfo")).get("MemAvailable:")
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if free is None else free * 1024
-    return max(0, min([machine, *_cgroup_rooms()])) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
-
-
-def _cgroup_rooms() -> list[int]:
-    """Return the bytes left of the limit of each control group that this process is in; cached files can be given up.
-
-    Groups are nested, and a container may see its own as the root: https://docs.kernel.org/admin-guide/cgroup-v2.html.
-    """
-    rooms = []
-    for line in _text(OWN_CGROUPS).splitlines():
-        _, controllers, path = line.split(":", 2)
-        own = Path(path.lstrip("/"))
-        if not controllers:
-            root, limit, used, total = CGROUPS, "memory.max", "memory.current", ""
-        elif "memory" in controllers.split(","):
-            root, limit, used, total = CGROUPS / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
-        else:
-            continue
-        for folder in (root / part for part in (own, *own.parents)):
-            most, now = _text(folder / limit).strip(), _text(folder / used).strip()
-            if most.isdigit() and now.isdigit():  # "max" is no limit
-                facts = _numbers(folder / "memory.stat")
-                files = sum(facts.get(f"{total}{kind}_file", 0) for kind in ("active", "inactive"))
-                rooms.append(int(most) - int(now) + files)
-    return rooms
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text("utf-8")
-    except OSError:
-        return ""
-
-
-def _numbers(path: Path) -> dict[str, int]:
-    """Return the first number of each line by its first word."""
-    lines = (line.split() for line in _text(path).splitlines())
-    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}
+    return free_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's
 
 
 def mask_lengths(recipe: Recipe, batch: int) -> list[Lengths]:

@@ -21,6 +21,7 @@ from echolung.clips.shared import SharedClips, has_room
 from echolung.clips.workers import TIME_LIMIT, run_in_workers
 from echolung.datasets.manifest import spans
 from echolung.errors import DecodeError, InputError, RunError
+from echolung.machine import cores
 from echolung.pretraining.pool import Pool
 
 WINDOW_TAG = 403
@@ -129,7 +130,7 @@ class Loader:
         self.views = views
         self.batch, self.rows = batch, slice(rank * batch // ranks, (rank + 1) * batch // ranks)
         self.ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", ranks))  # torchrun's, on this machine
-        self.workers = workers or max(1, (os.cpu_count() or 1) // self.ranks_here)
+        self.workers = workers or max(1, cores() // self.ranks_here)
         self.decoder, self.time_limit = decoder, time_limit
         self.pin = pin and torch.cuda.is_available()
         self.names, self.paths = pool.names, [Path(path) for path in pool.videos["path"]]

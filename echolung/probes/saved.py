@@ -16,6 +16,7 @@ from echolung.errors import InputError
 from echolung.probes.features import Features, load_features
 from echolung.probes.kinds import PROBES
 from echolung.probes.novelty import Reference, make_reference
+from echolung.settings import home
 
 REFERENCE = "reference"
 """How the names of a reference's arrays begin in the file, and its entry in the header."""
@@ -76,7 +77,11 @@ def load_probe(path: Path | str) -> Probe:
         kind, classes = header.pop("kind"), tuple(header.pop("classes"))
         reference = _split_off(arrays, header)
     except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"There is no saved probe at {file} ({type(error).__name__}: {error}).") from error
+        why = "it is damaged, or another kind of file" if file.is_file() else "there is no such file"
+        raise InputError(
+            f"There is no saved probe at {file}: {why}. `echolung probe` saves one with each run; give that run's folder, "
+            f"such as {home() / 'runs'}/NAME (echolung leaderboard lists them)."
+        ) from error
     if kind not in PROBES:
         raise InputError(
             f"{file} holds a probe of the kind {kind!r}, and this version of echolung has {', '.join(PROBES)}."

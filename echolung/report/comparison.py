@@ -11,9 +11,10 @@ import pandas as pd
 
 from echolung.evaluation.comparison import Comparison, Contrast
 from echolung.evaluation.statistics.resampled import WHY_THEY_DIFFER
+from echolung.provenance import machine, versions
 from echolung.report.comparison_figure import draw_gain
 from echolung.report.comparison_page import write_page
-from echolung.report.record import new_folder, versions
+from echolung.report.record import new_folder
 from echolung.report.run import Run, digest_of
 from echolung.settings import home, make_folder
 
@@ -49,6 +50,7 @@ def save_comparison(found: Comparison, runs: list[Run], command: str = "", folde
             for run in runs
         ],
         "versions": versions(),
+        "machine": machine(),
     }
     (partial / "comparison.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
     gains_table(found).to_csv(partial / "comparison.csv", index=False, lineterminator="\n")

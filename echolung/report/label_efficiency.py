@@ -9,8 +9,9 @@ import numpy as np
 
 from echolung.cache import TokenStore
 from echolung.evaluation.label_efficiency import LabelEfficiency
+from echolung.provenance import machine, versions
 from echolung.report.figures import BLUE, GREY, new_figure, save_figure
-from echolung.report.record import new_folder, versions
+from echolung.report.record import new_folder
 from echolung.report.run import RECORD_SCHEMA
 from echolung.settings import home, make_folder
 
@@ -69,6 +70,7 @@ def _record(found: LabelEfficiency, store: TokenStore, seconds: float) -> dict[s
         "guess": {name: None if np.isnan(value) else value for name, value in found.guess.items()},
         "notes": list(found.notes),
         "versions": versions(),
+        "machine": machine(),
         "seconds": round(seconds, 1),
     }
 

@@ -1,28 +1,22 @@
 """The folder of a run: everything needed to recompute its numbers, and to know how they came about."""
 
 import json
-import platform
-import shlex
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from echolung import __version__
 from echolung.cache import TokenStore
 from echolung.evaluation import Result
 from echolung.evaluation.checks.finding import Finding
 from echolung.evaluation.result import is_optimistic
 from echolung.evaluation.summary import Summary
+from echolung.provenance import origin
 from echolung.report.plots.confusion import confusion_matrix
 from echolung.report.run import RECORD_SCHEMA, Twin, digest_of
 from echolung.settings import home, make_folder
-
-PACKAGES = ("torch", "numpy", "scikit-learn", "optuna", "zarr", "pandas")
 
 
 def save_run(
@@ -64,7 +58,7 @@ def save_run(
     _write(result, summary, twins, str(store.group.attrs.get("encoder") or ""), partial)
     files = {file.name: digest_of(file) for file in sorted(partial.iterdir()) if file.suffix != ".png"}
     record = _record(result, summary, store, seconds, twins, findings)
-    record |= {"files": files, "command": shlex.join(["echolung", *sys.argv[1:]]), **(extra or {})}
+    record |= {"files": files, **origin(str(settings.get("device", ""))), **(extra or {})}
     (partial / "record.json").write_text(json.dumps(record, indent=2) + "\n")
     if folder.is_dir():
         folder.rmdir()  # an empty one is welcome, anything else an error
@@ -115,20 +109,8 @@ def _record(
         "twins": [{"encoder": twin.encoder, "store": twin.store, "metrics": twin.summary.to_json()} for twin in twins],
         "findings": [finding.to_json() for finding in findings],
         "notes": list(result.notes),
-        "versions": versions(),
         "seconds": round(seconds, 1),
     }
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of echolung, Python and what numbers come from; "" where one is not installed."""
-    found = {"echolung": __version__, "python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = ""
-    return found
 
 
 def new_folder(parent: Path, name: str) -> Path:

@@ -1,0 +1,1 @@
+"""Files from elsewhere: data sets and weights, resumable, each checked against a digest kept here."""
