@@ -209,6 +209,7 @@ def import_(
 def remove(
     stores: Annotated[list[str], typer.Argument(help="Paths, URLs or names of stores.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: options.Json = False,
 ) -> None:
     """Delete stores."""
     from echolung.cache.place import file_sizes
@@ -218,13 +219,17 @@ def remove(
         if not is_store(path):
             raise InputError(f"{path} is no token store of echolung, so it is not removed.")
         refuse_busy(path)
+    removed = []
     for path in paths:
         what = f"{path.name} ({_clips(path)}{size_text(sum(file_sizes(path).values()))})"
         if yes or _agreed(f"Remove {what}?"):
             _remove(path)
+            removed.append(str(path))
             say(f"Removed {what}.")
         else:
             say(f"Kept {path.name}.")
+    if as_json:
+        print_json({"removed": removed, "kept": [str(path) for path in paths if str(path) not in removed]})
 
 
 def _agreed(question: str) -> bool:

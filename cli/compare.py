@@ -1,7 +1,5 @@
 """`echolung compare`: two runs or more on the same videos, paired: the transfer gain."""
 
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +10,7 @@ from echolung.cli.console import out, print_json, say
 from echolung.cli.probe_runs import check_place
 from echolung.cli.report import find_run
 from echolung.errors import InputError
+from echolung.provenance import command_line
 
 if TYPE_CHECKING:
     from echolung.evaluation.comparison import Comparison
@@ -64,7 +63,7 @@ def compare(
     if not as_json:
         show(found)
         show_smoothness([run.record for run in read])
-    folder = save_comparison(found, read, _command(), to)
+    folder = save_comparison(found, read, command_line(), to)
     if as_json:
         print_json({"comparison": str(folder), **comparison_json(found)})
     else:
@@ -73,10 +72,6 @@ def compare(
 
 def _resolved(folders: list[Path]) -> set[Path]:
     return {folder.resolve() for folder in folders}
-
-
-def _command() -> str:
-    return shlex.join(["echolung", *sys.argv[1:]])
 
 
 def show(found: "Comparison") -> None:

@@ -1,12 +1,13 @@
 """What every run ends with: checks, the table, the run's folder, the report."""
 
+import json
 import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import out, print_json, say
+from echolung.cli.console import detail, out, print_json, say
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def conclude(
     from echolung.evaluation.summary import summarise
     from echolung.report.record import save_run
 
+    detail(f"Settings: {json.dumps(result.settings, default=str)}")
     summary = summarise(result)
     findings = check_result(result, summary, store, twins, mute)
     extra = {**(extra or {}), **_of_store(result, store)}

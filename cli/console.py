@@ -2,11 +2,15 @@
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+from echolung.cli import levels
+from echolung.cli.narrow import fitting
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,30 +19,77 @@ if TYPE_CHECKING:
 EVERY = 10.0
 """Seconds between progress lines where there is no terminal."""
 
+PIPED = 140
+"""Columns of a table that goes to a file or a pipe, where COLUMNS does not say otherwise."""
+
 
 def out() -> "Console":
     """Return the console for results. Piped, a table gets as much width as it needs."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=140)
+    return _console(sys.stdout)
 
 
 def err() -> "Console":
     """Return the console for what is said on the way."""
+    return _console(sys.stderr, highlight=False)
+
+
+def _console(file: Any, **how: Any) -> "Console":
     from rich.console import Console
 
-    return (
-        Console(stderr=True, highlight=False)
-        if sys.stderr.isatty()
-        else Console(stderr=True, width=140, highlight=False)
-    )
+    class Lasting(Console):
+        def print(self, *things: Any, **how: Any) -> None:
+            """Print; a table that is too wide, row by row."""
+            super().print(*(fitting(self, thing) for thing in things), **how)
+
+        def on_broken_pipe(self) -> None:
+            """Go on without a reader: `… | head -1` has seen enough, and the run is still to be saved."""
+            hang_up(file)
+
+    if not file.isatty():
+        how["width"] = _columns() or PIPED
+    return Lasting(file=file, **how)
+
+
+def _columns() -> int | None:
+    text = os.environ.get("COLUMNS", "")
+    return int(text) if text.isdecimal() and int(text) else None
+
+
+def hang_up(file: Any) -> None:
+    """Let a stream whose reader has gone lead nowhere, so that writing to it and closing it do no harm."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):  # no file behind it
+        return
+
+
+def moving() -> bool:
+    """Whether bars and panels can be drawn: a terminal that can move its cursor, and somebody who wants to see them."""
+    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return sys.stderr.isatty() and not dumb and levels.level() > levels.QUIET
 
 
 def say(text: str) -> None:
-    """Say a sentence on the way to a result."""
+    """Say a sentence on the way to a result; in a log with the time before it. Not where only results are wanted."""
+    if levels.level() > levels.QUIET:
+        _note(text)
+
+
+def detail(text: str) -> None:
+    """Say what only somebody wants to know who asked for more with --verbose."""
+    if levels.level() >= levels.VERBOSE:
+        _note(text)
+
+
+def _note(text: str) -> None:
     from rich.markup import escape
 
-    err().print(escape(text), style="dim" if sys.stderr.isatty() else "", soft_wrap=not sys.stderr.isatty())
+    if sys.stderr.isatty():
+        err().print(escape(text), style="dim")
+    else:
+        err().print(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {escape(text)}", soft_wrap=True)
 
 
 def complain(text: str) -> None:
@@ -55,7 +106,12 @@ def counted(number: int, noun: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a result for programs; NaN, which JSON has not, as null."""
-    sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        hang_up(sys.stdout)
 
 
 def _plain(value: Any) -> Any:
@@ -107,7 +163,7 @@ class Steps:
 @contextmanager
 def steps(title: str, unit: str, total: int = 0) -> Iterator[Steps]:
     """Show progress while the block runs."""
-    if not sys.stderr.isatty():
+    if not moving():
         yield Steps(title, unit, total, None)
         return
     from rich.progress import (

@@ -10,6 +10,8 @@ import typer
 from echolung.cli import options
 from echolung.cli.audit import audit
 from echolung.cli.console import out, print_json, say, steps
+from echolung.cli.data_download import download
+from echolung.cli.data_index import index
 from echolung.cli.motion_mask import motion_mask
 from echolung.cli.pack import pack
 from echolung.errors import InputError
@@ -70,6 +72,7 @@ def check(
     cycle: options.Cycle = None,
     kind: options.Kind = None,
     drop_unlabelled: options.DropUnlabelled = False,
+    crop: options.Crop = "",
     decoder: options.Decoder = "auto",
     workers: options.Workers = None,
     time_limit: options.TimeLimit = 120.0,
@@ -77,11 +80,18 @@ def check(
 ) -> None:
     """Open every video and say what is there, what cannot be read, and what is there twice."""
     from echolung.clips.check import check_videos
+    from echolung.clips.crop import parse_box
 
+    parse_box(crop)
     manifest, _ = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled, view, fold, cycle)
     with steps(f"checking {manifest.name}", "videos", len(manifest.videos)) as bar:
         found = check_videos(
-            manifest, decoder=decoder, workers=workers, time_limit=time_limit, advance=lambda: bar.advance(1)
+            manifest,
+            decoder=decoder,
+            box=crop,
+            workers=workers,
+            time_limit=time_limit,
+            advance=lambda: bar.advance(1),
         )
     readable = len(manifest.videos) - len(found.unreadable)
     if as_json:
@@ -108,6 +118,7 @@ def phantom(
         int | None,
         typer.Option(help="Height and width, pixels; default 128 (lung), 112 (heart), 176 (lvad's sector).", min=32),
     ] = None,
+    as_json: options.Json = False,
 ) -> None:
     """Write synthetic lung or heart clips, as a dataset of their own or in the layout of a real one."""
     from echolung.datasets import (
@@ -137,14 +148,20 @@ def phantom(
     with steps("phantoms", "videos", videos) as bar:
         writers[layout](folder, videos=videos, seed=seed, progress=bar.advance, **given)
     say(f"Wrote {videos} videos to {folder}.")
+    if as_json:
+        print_json({"layout": layout, "folder": str(folder), "videos": videos, "seed": seed})
 
 
+app.command("download")(download)
+app.command("index")(index)
 app.command("audit")(audit)
 app.command("pack")(pack)
 app.command("motion-mask")(motion_mask)
 
 
 def _facts(manifest: "Manifest", found: "Check") -> dict[str, Any]:
+    from echolung.clips.screen import screen_notes
+
     return {
         "dataset": manifest.name,
         "videos": len(manifest.videos),
@@ -155,7 +172,7 @@ def _facts(manifest: "Manifest", found: "Check") -> dict[str, Any]:
         "unreadable": found.unreadable,
         "duplicates": found.duplicates,
         "same_frames": found.same_frames,
-        "notes": list(manifest.notes),
+        "notes": [*manifest.notes, *screen_notes(found.screens)],
     }
 
 
@@ -168,6 +185,8 @@ def _records(table: "DataFrame") -> list[dict[str, Any]]:
 def _show(manifest: "Manifest", found: "Check") -> None:
     from rich.markup import escape
     from rich.table import Table
+
+    from echolung.clips.screen import screen_notes
 
     console = out()
     patients, sources = _count(manifest, "patient"), _count(manifest, "source")
@@ -199,7 +218,7 @@ def _show(manifest: "Manifest", found: "Check") -> None:
             f"Frames {videos['frames'].min():.0f} to {videos['frames'].max():.0f} (median {videos['frames'].median():.0f}), "
             f"width {videos['width'].min():.0f} to {videos['width'].max():.0f} px, {rates}"
         )
-    for note in manifest.notes:
+    for note in (*manifest.notes, *screen_notes(found.screens)):
         console.print(f"[yellow]note[/] {escape(note)}")
     for name, reason in found.unreadable.items():
         console.print(f"[red]unreadable[/] {escape(name)}: {escape(reason)}")

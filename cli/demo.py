@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from echolung.cli.console import out, say, steps
+from echolung.cli import options
+from echolung.cli.console import out, print_json, say, steps
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -30,6 +33,7 @@ QUESTIONS = {
 def demo(
     folder: Annotated[Path | None, typer.Option("--out", help="Where to; default ECHOLUNG_HOME/demo.")] = None,
     seed: Annotated[int, typer.Option(help="Of phantoms, training and the untrained twin.", min=0)] = 0,
+    as_json: options.Json = False,
 ) -> None:
     """Pretrain a tiny encoder on phantom hearts, and probe it beside its untrained twin: minutes on a CPU, no network."""
     from echolung.clips.plan import ClipPlan
@@ -58,8 +62,12 @@ def demo(
         say(f"{number}. The {question[0]}: a linear probe on frozen tokens, nested, by patient; the twin is untrained")
         for encoder in (f"random:{recipe.encoder.architecture}@{seed}", str(checkpoint)):
             store = _extract(manifest, encoder, clips, folder / f"{name}-{Path(encoder).stem.partition(':')[0]}.zarr")
-        rows.append((question, _probe(store, question[1], folder / f"run-{name}")))
-    _conclude(rows)
+        with redirect_stdout(sys.stderr) if as_json else nullcontext():
+            rows.append((question, _probe(store, question[1], folder / f"run-{name}")))
+    if as_json:
+        print_json({"folder": str(folder), "checkpoint": str(checkpoint), "runs": [record for _, record in rows]})
+    else:
+        _conclude(rows)
 
 
 def _phantoms(root: Path, layout: str, videos: int, seed: int) -> "Manifest":
@@ -96,8 +104,7 @@ def _pretrain(recipe: "Recipe", manifest: "Manifest", folder: Path) -> Path:
     with Live("tiny-cpu on phantom hearts", lambda: 0) as live:
         outcome = pretrain(recipe, pool, run, resume=begun, on_step=live.on_step, tell=live.tell)
     if not outcome.finished:
-        say("Stopped, and saved: the same command goes on.")
-        raise typer.Exit
+        raise KeyboardInterrupt  # saved, on the wish that the loop took note of
     draw_log(read_log(run / "log.jsonl"), "tiny-cpu on phantom hearts", run / "loss.png")
     save_encoder(checkpoint, load_vit(outcome.checkpoint)[0])
     say(f"   curves: {run / 'loss.png'}")

@@ -9,6 +9,7 @@ from echolung.cli import options
 from echolung.cli.console import counted, out, print_json, say, steps
 from echolung.cli.probe_runs import check_place
 from echolung.errors import DecodeError, RunError
+from echolung.provenance import write_origin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,6 +103,15 @@ def explain(
             if pictures:
                 _draw(seen, to)
     _hand_over(lines, to, as_json)
+    settings = {
+        "encoder": encoder,
+        "head": place,
+        "clips": plan.to_json(),
+        "method": method,
+        "stage": stage,
+        "videos": len(rows),
+    }
+    write_origin(to / "run.json", settings, str(explainer.device))
 
 
 def _plan(head: "SavedHead | None", given: dict[str, Any]) -> "ClipPlan":

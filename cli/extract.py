@@ -1,6 +1,8 @@
 """`echolung extract`: dataset × encoder -> token store."""
 
+import json
 import os
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import out, print_json, say, steps
+from echolung.cli.console import detail, out, print_json, say, steps
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ def extract(
     views: Annotated[
         int, typer.Option(help="Random views beside the fixed one, for training.", rich_help_panel=WINDOWS)
     ] = 0,
+    crop: options.Crop = "",
     square: Annotated[
         str, typer.Option(help="centre: its central 7/8; whole: all of it, as CoReEcho.", rich_help_panel=WINDOWS)
     ] = "centre",
@@ -98,6 +101,9 @@ def extract(
     retry: Annotated[
         bool, typer.Option("--retry", help="Try unreadable videos again (a crash or time-out is anyway).")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say clips, bytes and expected time; write nothing.")
+    ] = False,
     transducer: options.Transducer = None,
     view: options.View = None,
     fold: options.Fold = None,
@@ -110,8 +116,10 @@ def extract(
     as_json: options.Json = False,
 ) -> None:
     """Encode every clip of a dataset once, into a token store. Run again, it does only what is missing."""
+    from echolung.cli.dry_run import show_estimate
     from echolung.clips.motion_mask import MotionMask
     from echolung.clips.starts import write_starts as write
+    from echolung.encoders.digests import unremembered
     from echolung.encoders.identity import default_encoder, identify
     from echolung.extraction import choose_device, choose_part, make_plan
     from echolung.extraction.sources import finished_store
@@ -129,12 +137,15 @@ def extract(
                 "baseline or a try: --encoder random:vit_small."
             )
         say(f"Encoder: {encoder} (the newest checkpoint)")
-    mask = MotionMask.of(motion_mask) if motion_mask else None
-    windows = {"frames": frames, "stride": stride, "fps": fps, "size": size, "views": views, "mask": mask}
-    clips, manifest = plan_clips(manifest, starts, segments, **windows, crop=square, pad=pad, window=window)
+    clips, manifest = plan_clips(
+        manifest, starts, segments, frames=frames, stride=stride, fps=fps, size=size, views=views, crop=square, box=crop,
+        pad=pad, window=window, mask=MotionMask.of(motion_mask) if motion_mask else None,
+    )  # fmt: skip
+    with unremembered() if dry_run else nullcontext():
+        identity = identify(encoder)
     plan = make_plan(
         manifest,
-        identify(encoder),
+        identity,
         clips,
         decoder=decoder,
         precision=precision,
@@ -143,12 +154,17 @@ def extract(
         tokens=tokens,
         token_pool=token_pool,
     )
+    device = choose_device(device, os.environ)
+    if dry_run:
+        how = {"device": device, "batch": batch, "shard": shard, "part": share, "workers": workers, "retry": retry}
+        show_estimate(plan, as_json, preview=not no_preview, **how)
+        return
     if (done := finished_store(plan, rehash, retry, strict)) is not None:
         say(f"{done.path.name} is complete; nothing to do.")
     else:
         done = run_extraction(
             plan,
-            device=choose_device(device, os.environ),
+            device=device,
             batch=batch,
             shard=shard,
             part=share,
@@ -198,11 +214,17 @@ def plan_clips(
 
 def run_extraction(plan: "ExtractionPlan", **how: Any) -> "TokenStore":
     """Extract with progress on the terminal, and say where the time went; `how` goes to `echolung.extraction.run.extract`."""
-    from echolung.extraction.run import Progress, extract
+    from echolung.cli.dry_run import watched
+    from echolung.clips.screen import screen_notes
+    from echolung.extraction.run import extract
 
+    detail(f"Key of the store: {json.dumps(plan.key, default=str)}")
+    detail(f"Device: {how.get('device', 'auto')}, precision: {plan.precision}, decoder: {plan.decoder}")
     with steps(f"extracting {plan.manifest.name}", "clips") as bar:
-        progress = Progress(bar.start, bar.advance, bar.log)
+        progress = watched(bar, str(how.get("device", "auto")))
         store = extract(plan, progress=progress, **how)
+    for note in screen_notes(progress.screens):
+        say(f"note: {note}")
     seconds = progress.seconds
     rest = seconds["all"] - seconds["decode"] - seconds["encode"]
     say(

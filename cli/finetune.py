@@ -256,12 +256,8 @@ def _checkpoint(name: str) -> Path:
 
 
 def _evaluate(session: "Session") -> Any:
-    try:
-        with steps("Fine-tuning", "epochs") as bar:
-            return replace(session, watch=_learning(bar)).evaluate()
-    except KeyboardInterrupt:
-        say("Folds that are done are kept: the same command goes on with the rest.")
-        raise
+    with steps("Fine-tuning", "epochs") as bar:
+        return replace(session, watch=_learning(bar)).evaluate()
 
 
 def _decoding(bar: Steps) -> Any:

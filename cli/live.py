@@ -1,6 +1,5 @@
 """What a pretraining run looks like while it runs: a panel on a terminal, a line now and then elsewhere."""
 
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -9,7 +8,7 @@ from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import EVERY, counted, err, say
+from echolung.cli.console import EVERY, counted, err, moving, say
 from echolung.text import in_bytes
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Live(AbstractContextManager["Live"]):
 
     def __enter__(self) -> "Live":
         """Take the lower part of the terminal, where there is one."""
-        if not self.silent and sys.stderr.isatty():
+        if not self.silent and moving():
             from rich.live import Live as Panel
 
             # The panel is made anew when it is shown, four times a second, not at every step.

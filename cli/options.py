@@ -73,6 +73,12 @@ Fusion = Annotated[
     ),
 ]
 Decoder = Annotated[str, typer.Option(help="auto (decord for MP4, AVI; PyAV else), av, decord.")]
+Crop = Annotated[
+    str,
+    typer.Option(
+        help="X,Y,W,H in pixels, before all else; none: whole picture. Default: a DICOM file's tissue region."
+    ),
+]
 Workers = Annotated[int | None, typer.Option(help="Decoding processes; default one a core.", min=1)]
 TimeLimit = Annotated[float, typer.Option(help="Seconds that decoding one video may take.", min=1)]
 
@@ -177,7 +183,9 @@ def pick_store(path: "Place | str | None", dataset: str | None, encoder: str | N
         )
     if len(fitting) > 1:
         names = "\n  ".join(p.name for p in fitting)
-        raise InputError(f"Several stores fit; name one (by its path, or with --dataset or --encoder):\n  {names}")
+        raise InputError(
+            f"Several stores fit. Name one with --store, or by --dataset and --encoder; they lie in {folder}:\n  {names}"
+        )
     say(f"Store: {fitting[0].name}")
     return TokenStore.open(fitting[0])
 

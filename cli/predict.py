@@ -11,6 +11,7 @@ from echolung.cli import options
 from echolung.cli.console import counted, out, print_json, say
 from echolung.cli.report import find_run
 from echolung.errors import InputError
+from echolung.provenance import write_origin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,6 +56,15 @@ def predict(
             store = _extract(fitted, new, Path(folder) / "new.zarr", encoder, decoder, how)
             tables.append(_predict(fitted, store, notes))
     _hand_over(fitted, tables, notes, to, as_json)
+    if to is not None:
+        settings = {
+            "probe": str(probe),
+            "device": device,
+            "decoder": decoder,
+            "encoder": encoder,
+            "about": fitted.about,
+        }
+        write_origin(to.with_name(f"{to.name}.run.json"), settings)
 
 
 def _load(path: Path) -> "Probe":

@@ -9,6 +9,7 @@ import typer
 
 from echolung.cli import options
 from echolung.cli.console import say
+from echolung.cli.interrupts import INTERRUPTED
 from echolung.cli.pretraining_run import Run
 from echolung.cli.pretraining_runs import Asked, Tell, find_run, is_first, new_run, own_recipe, read_asked
 from echolung.cli.recipes import pick_recipe
@@ -126,6 +127,8 @@ def pretrain(
     outcome = run.go({"decoder": decoder, "workers": workers, "time_limit": time_limit}, tell)
     if is_first():
         run.finish(outcome, as_json)
+    if not outcome.finished:
+        raise SystemExit(INTERRUPTED)  # said how to go on
 
 
 def hearts_at_home(tell: Tell) -> list[str]:

@@ -11,6 +11,7 @@ from echolung.cli.console import counted, out, print_json
 from echolung.cli.pretraining_material import open_material
 from echolung.cli.pretraining_next import what_next
 from echolung.cli.pretraining_runs import ASKED, Asked, checkpoint_of, is_first
+from echolung.provenance import write_origin
 from echolung.text import listed
 
 if TYPE_CHECKING:
@@ -56,8 +57,12 @@ class Run:
             )  # fmt: skip
 
     def _note(self, live: "Live", record: Any) -> None:
+        from echolung.device import pick_device
+
         if not (self.folder / ASKED).exists():
             (self.folder / ASKED).write_text(json.dumps(asdict(self.asked), indent=1) + "\n", "utf-8")
+            settings = {**self.recipe.flat(), **asdict(self.asked)}
+            write_origin(self.folder / "run.json", settings, str(pick_device(self.device)))
         live.on_step(record)
 
     def _unreadable(self) -> dict[str, str]:

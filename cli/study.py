@@ -1,5 +1,6 @@
 """`echolung study`: search a probe's hyper-parameters with Optuna, inside the same honest protocol."""
 
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import Steps, complain, out, say, steps
+from echolung.cli.console import Steps, out, say, steps
+from echolung.cli.interrupts import INTERRUPTED, say_how_to_go_on
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 SEARCH = "The search"
 WORKERS = "Storage and workers"
-INTERRUPTED = 130
 
 
 def study(
@@ -111,7 +112,6 @@ def _run(store: "TokenStore", name: str, device: str, arguments: dict[str, Any])
     from echolung.device import pick_device
     from echolung.evaluation.studies import run_study
 
-    where = f" --storage {arguments['storage']}" if arguments["storage"] and "://" not in arguments["storage"] else ""
     say(f"Study: {name}")
     try:
         with steps("Trials", "trials") as bar:
@@ -124,8 +124,8 @@ def _run(store: "TokenStore", name: str, device: str, arguments: dict[str, Any])
                 progress=lambda p: _advance(bar, p),
             )
     except KeyboardInterrupt:
-        complain(
-            f"Stopped. Every trial that was told is safe: the same command with --name {name} --resume{where} goes on."
+        say_how_to_go_on(
+            *([] if "--name" in sys.argv else ["--name", name]), *([] if arguments["resume"] else ["--resume"])
         )
         raise SystemExit(INTERRUPTED) from None  # says enough: the root command need not add to it
 

@@ -17,7 +17,7 @@ def test_names_that_mean_nothing(name, monkeypatch):
 
 
 def test_a_device_that_is_not_there():
-    with pytest.raises(InputError, match="The device 'cuda:99' cannot be used here: "):
+    with pytest.raises(InputError, match="The device 'cuda:99' cannot be used here; there are auto, cpu"):
         pick_device("cuda:99")
 
 

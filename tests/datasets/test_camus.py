@@ -121,7 +121,7 @@ def test_any_depth_of_folders(camus: Path, tmp_path: Path) -> None:
         assert load_manifest("camus", at).root == deep / INSIDE
     with pytest.raises(InputError, match=r"is one patient of CAMUS: give .*database_nifti"):
         load_manifest("camus", deep / INSIDE / "patient0001")
-    with pytest.raises(InputError, match=r"is not CAMUS.*free after registration"):
+    with pytest.raises(InputError, match=r"is not CAMUS.*database_nifti would work: give it with --data"):
         load_manifest("camus", deep / "database_split")
     with pytest.raises(InputError, match="There is no folder"):
         load_manifest("camus", tmp_path / "nowhere")

@@ -142,7 +142,7 @@ def test_missing_files_are_one_line(small):
 
 def test_not_the_dataset(small, tmp_path):
     (tmp_path / "a" / "empty").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"There is no folder .*nowhere\..*--data"):
+    with pytest.raises(InputError, match=r"There is no folder .*nowhere for covid-blues\..*--data"):
         load_manifest("covid-blues", tmp_path / "nowhere")
     with pytest.raises(
         InputError, match=r"empty is empty: looked for lus_videos, severity.csv, clinical_variables.csv"

@@ -272,9 +272,9 @@ def test_what_is_not_there_is_said_with_where_to_get_it(dynamic: Path, pediatric
     for name in ("dynamic", "pediatric"):
         with pytest.raises(InputError, match=rf"There is no folder .*nowhere.*echonet\.github\.io/{name}"):
             load_manifest(f"echonet-{name}", tmp_path / "nowhere")
-        (tmp_path / "empty").mkdir(exist_ok=True)
+        (tmp_path / "far" / "away" / "empty").mkdir(parents=True, exist_ok=True)
         with pytest.raises(InputError, match=r"FileList\.csv.*it holds nothing.*--data.*agreement"):
-            load_manifest(f"echonet-{name}", tmp_path / "empty")
+            load_manifest(f"echonet-{name}", tmp_path / "far" / "away" / "empty")
     with pytest.raises(InputError, match="holds EchoNet-Pediatric"):
         load_manifest("echonet-dynamic", pediatric)
     with pytest.raises(InputError, match=r"is not EchoNet-Pediatric: looked for the folders A4C and PSAX"):

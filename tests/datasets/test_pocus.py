@@ -277,7 +277,7 @@ def test_not_the_dataset(checkout, tmp_path):
     (root / "code" / "x.py").touch()
     empty = tmp_path / "alone" / "empty"
     empty.mkdir(parents=True)
-    with pytest.raises(InputError, match=r"There is no folder .*nowhere\..*--data"):
+    with pytest.raises(InputError, match=r"There is no folder .*nowhere for pocus\..*--data"):
         load_manifest("pocus", tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"empty is empty: looked in it for data/pocus_videos/convex"):
         load_manifest("pocus", empty)

@@ -150,7 +150,6 @@ def test_no_label_column_is_fine_for_extraction(write):
         ("path,x\n", "has a header but no row"),
         ("file,x\n1.mp4,u\n", r"has no column `path`.*first line: file, x"),
         ("pth,x\n1.mp4,u\n", r"no column `path`.*Did you mean 'pth'"),
-        ("path;x\n1.mp4;u\n", "comma-separated"),
         ("path,x,x\n1.mp4,u,u\n", "several columns named x"),
         ("path,x\n1.mp4,u\n2.mp4,u,w\n", "has 2 columns, but line 3 has 3 cells"),
         ('path,x\n1.mp4,"u\n', "not a well-formed CSV: line 2"),

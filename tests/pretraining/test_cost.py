@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
 
+from echolung import machine
 from echolung.encoders.sizes import VITS, ViTConfig
 from echolung.encoders.vit import VisionTransformer, rope_tables
 from echolung.errors import InputError
@@ -231,8 +232,8 @@ def test_room_of_this_machine():
 @pytest.fixture
 def no_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let this process be in no control group; return where to make some."""
-    monkeypatch.setattr(cost, "CGROUPS", tmp_path)
-    monkeypatch.setattr(cost, "OWN_CGROUPS", tmp_path / "own")
+    monkeypatch.setattr(machine, "CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "OWN_CGROUPS", tmp_path / "own")
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     return tmp_path
 

@@ -1,0 +1,148 @@
+"""`echolung data download`: into ECHOLUNG_HOME, with licence and citation; what is behind an agreement; what goes wrong."""
+
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from echolung.downloads.data import POCUS_REVISION, SOURCES
+
+spec = importlib.util.spec_from_file_location(
+    "echolung_tests_downloads", Path(__file__).parents[1] / "downloads" / "conftest.py"
+)
+conftest = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(conftest)
+loopback = conftest.loopback
+
+HOME = f"raw.githubusercontent.com/jannisborn/covid19_ultrasound/{POCUS_REVISION}"
+GATED = [name for name, source in SOURCES.items() if source.steps]
+Typed = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def small(loopback: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return a server with a POCUS of three files, one of them without a kept digest, and one that may be absent."""
+    import hashlib
+
+    from echolung.downloads import data
+    from echolung.downloads.remote import Remote
+
+    contents = {"data/dataset_metadata.csv": b"a,b\n", "data/pocus_videos/convex/Cov_[x] é.mp4": b"video" * 1000}
+    for path, content in contents.items():
+        file = loopback.root / HOME / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    perhaps = sorted(SOURCES["pocus"].perhaps)[0]
+    url = SOURCES["pocus"].places[0]
+    digests = {path: hashlib.sha256(content).hexdigest() for path, content in contents.items() if "mp4" in path}
+    files = [
+        Remote(path, (url + data.quote(path),), digests.get(path, ""), len(contents[path]) if path in digests else 0)
+        for path in contents
+    ] + [Remote(perhaps, (url + perhaps,))]
+    monkeypatch.setattr(data, "remotes", lambda name: files)
+    return loopback
+
+
+def test_into_the_home_with_licence_and_citation(small: Any, typed: Typed, echolung_home: Path) -> None:
+    code, stdout, stderr = typed("data", "download", "pocus")
+    folder = echolung_home / "data" / "pocus"
+    assert code == 0
+    assert SOURCES["pocus"].licence in stderr and SOURCES["pocus"].citation in stderr
+    assert stderr.index("Licence") < stderr.index("3 files")
+    assert "2 downloaded" in stdout and "echolung data check pocus" in stdout
+    assert "Not checked" in stdout and "data/dataset_metadata.csv" in stdout
+    assert "Not had" in stdout and sorted(SOURCES["pocus"].perhaps)[0] in stdout
+    about = (folder / "ABOUT.txt").read_text("utf-8")
+    assert SOURCES["pocus"].licence in about and SOURCES["pocus"].citation in about
+    assert (folder / "citation.bib").read_text("utf-8") == SOURCES["pocus"].bibtex
+    assert (folder / "data/pocus_videos/convex/Cov_[x] é.mp4").read_bytes() == b"video" * 1000
+
+    asked = len(small.asked)
+    code, stdout, _ = typed("data", "download", "pocus", "--yes", "--json")
+    result = json.loads(stdout)
+    assert code == 0 and not result["downloaded"] and not result["failed"]
+    assert result["not_published"] == [sorted(SOURCES["pocus"].perhaps)[0]]
+    assert len(small.asked) == asked + 1, "only the file that may be absent is asked for again"
+
+
+def test_a_wrong_file_is_named_with_what_to_do(small: Any, typed: Typed, tmp_path: Path) -> None:
+    bad = "data/pocus_videos/convex/Cov_[x] é.mp4"
+    small.wrong = {f"{HOME}/{bad}"}
+    folder = tmp_path / "my data"
+    code, stdout, _ = typed("data", "download", "pocus", "--to", folder, "--parallel", 1)
+    assert code == 1
+    assert bad in stdout and "another file under this name" in stdout and "same command again" in stdout
+    assert not (folder / bad).exists()
+    small.wrong = set()
+    code, stdout, _ = typed("data", "download", "pocus", "--to", folder)
+    assert code == 0
+    assert f"--data '{folder}'" in stdout
+
+    (folder / bad).write_bytes(b"mine")
+    code, stdout, _ = typed("data", "download", "pocus", "--to", folder)
+    assert code == 1 and "--repair" in stdout
+    assert typed("data", "download", "pocus", "--to", folder, "--repair")[0] == 0
+    assert (folder / bad).read_bytes() == b"video" * 1000
+    assert (folder / f"{bad}.wrong").read_bytes() == b"mine"
+
+
+def test_no_network_is_one_paragraph(small: Any, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHOLUNG_MIRROR", "http://127.0.0.1:9")
+    code, stdout, stderr = typed("data", "download", "pocus")
+    assert code == 1 and not stdout
+    assert stderr.count("Error:") == 1
+    assert "ECHOLUNG_MIRROR" in stderr and "by hand" in stderr
+
+
+def test_with_everything_there_no_network_is_needed(small: Any, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert typed("data", "download", "pocus")[0] == 0
+    monkeypatch.setenv("ECHOLUNG_OFFLINE", "1")
+    code, stdout, _ = typed("data", "download", "pocus")
+    assert code == 0 and "2 were there" in stdout
+
+
+def test_the_urls_are_printed_for_a_mirror(small: Any, typed: Typed, echolung_home: Path) -> None:
+    code, stdout, _ = typed("data", "download", "pocus", "--urls")
+    assert code == 0
+    assert stdout.splitlines()[1] == f"https://{HOME}/data/pocus_videos/convex/Cov_%5Bx%5D%20%C3%A9.mp4"
+    assert not small.asked and not any(echolung_home.iterdir())
+
+
+def test_offline_is_refused_with_what_to_do(small: Any, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ECHOLUNG_OFFLINE", "1")
+    code, _, stderr = typed("data", "download", "pocus")
+    assert code == 2
+    assert "ECHOLUNG_OFFLINE" in stderr and "ECHOLUNG_MIRROR" in stderr
+    assert not small.asked
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_behind_an_agreement_it_says_what_to_do(typed: Typed, echolung_home: Path, name: str) -> None:
+    code, stdout, stderr = typed("data", "download", name)
+    assert code == 2
+    assert "Error" not in stderr
+    for text in (SOURCES[name].home, str(echolung_home / "data" / name), f"echolung data check {name}"):
+        assert text in stdout
+    for step in SOURCES[name].steps:
+        assert step in " ".join(stdout.split())
+    assert SOURCES[name].citation in " ".join(stdout.split())
+    assert not (echolung_home / "data").exists()
+    code, stdout, _ = typed("data", "download", name, "--json")
+    assert code == 2
+    assert json.loads(stdout)["agreement"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("pocu", "Did you mean 'pocus'?"),
+        ("phantom-lung", "echolung data phantom --layout phantom-lung"),
+        ("table", "your own videos"),
+    ],
+)
+def test_other_names_lead_somewhere(typed: Typed, name: str, words: str) -> None:
+    code, _, stderr = typed("data", "download", name)
+    assert code == 2 and words in stderr
