@@ -48,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["phantom", "lung"])
     parser.add_argument(
-        "data", type=Path, nargs="?", help="lung: the folder that holds COVID-BLUES and covid19_ultrasound"
+        "data", type=Path, nargs="?", help="lung: the folder that holds both, such as ECHOLUNG_HOME/data"
     )
     parser.add_argument("--folder", type=Path, help="where videos, runs and stores stay; default a temporary one")
     parser.add_argument("--seeds", type=int, default=4, help="random encoders")
@@ -77,11 +77,16 @@ def phantom(recipe: Recipe, folder: Path, arguments: argparse.Namespace) -> None
 
 
 def lung(recipe: Recipe, folder: Path, arguments: argparse.Namespace) -> None:
-    pool = Pool.of([load_manifest("covid-blues", arguments.data / "COVID-BLUES")])
+    pool = Pool.of([load_manifest("covid-blues", _place(arguments.data, "COVID-BLUES", "covid-blues"))])
     encoders = [learn(recipe, pool, folder / "run"), *randoms(recipe, arguments.seeds)]
     clips = ClipPlan(segments=2, frames=recipe.clips.frames, fps=recipe.clips.fps, size=recipe.clips.size)
-    manifest = load_manifest("pocus", arguments.data / "covid19_ultrasound")
+    manifest = load_manifest("pocus", _place(arguments.data, "covid19_ultrasound", "pocus"))
     compare(manifest, encoders, clips, folder, "diagnosis", ["patient", "source"])
+
+
+def _place(data: Path, cloned: str, dataset: str) -> Path:
+    """Return the folder of a dataset, called as its repository is or as `echolung data download` calls it."""
+    return data / cloned if (data / cloned).exists() else data / dataset
 
 
 def learn(recipe: Recipe, pool: Pool, folder: Path) -> str:

@@ -27,11 +27,12 @@ SINGLE = {"pocus diagnosis": "100 / 66.7", "covid-blues covid": "76.4 / 53.9", "
 """Validation / test of the published single division 60/20/20; its test probes were in all likelihood untrained."""
 
 FOLDERS = {"pocus": "covid19_ultrasound", "covid-blues": "COVID-BLUES"}
+"""Dataset -> its folder under --data, where it is not called after the dataset, as `echolung data download` does."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="holds covid19_ultrasound and COVID-BLUES")
+    parser.add_argument("--data", type=Path, required=True, help="folder of both, such as ECHOLUNG_HOME/data")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--encoder", default="random:vit_small")
     parser.add_argument("--pretrained", help="an encoder to put beside it; its weights, where you have them")
@@ -74,7 +75,8 @@ def make_store(dataset: str, encoder: str, arguments: argparse.Namespace) -> Any
     from echolung.extraction.run import extract
     from echolung.extraction.sources import finished_store
 
-    manifest = load_manifest(dataset, arguments.data / FOLDERS[dataset])
+    cloned = arguments.data / FOLDERS[dataset]
+    manifest = load_manifest(dataset, cloned if cloned.exists() else arguments.data / dataset)
     precision = "bfloat16" if arguments.device == "cuda" else "float32"
     plan = make_plan(manifest, identify(encoder), ClipPlan(), precision=precision)
     return finished_store(plan) or extract(plan, device=arguments.device)
