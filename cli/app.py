@@ -12,24 +12,21 @@ from echolung import provenance
 from echolung.cli import (
     cache,
     compare,
-    completion,
-    data,
     demo,
     doctor,
     encoders,
     explain,
     extract,
     finetune,
-    interrupts,
     leaderboard,
-    levels,
     predict,
-    pretrain,
-    probe,
     report,
-    study,
 )
-from echolung.cli.console import complain, detail, hang_up
+from echolung.cli.data import commands as data
+from echolung.cli.pretraining import pretrain
+from echolung.cli.probing import probe, study
+from echolung.cli.terminal import completion, interrupts, levels
+from echolung.cli.terminal.console import complain, detail, hang_up
 from echolung.errors import EcholungError
 
 FIRST_STEPS = (

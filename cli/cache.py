@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import out, print_json, say, steps
 from echolung.cli.stores import find_store, is_store, refuse_busy, refuse_writers, size_text, stores_folder
+from echolung.cli.terminal.console import out, print_json, say, steps
 from echolung.errors import InputError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import out, print_json, say
-from echolung.cli.probe_runs import check_place
+from echolung.cli.probing.runs import check_place
 from echolung.cli.report import find_run
+from echolung.cli.terminal.console import out, print_json, say
 from echolung.errors import InputError
 from echolung.provenance import command_line
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import out, print_json, say, steps
+from echolung.cli.terminal.console import out, print_json, say, steps
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _phantoms(root: Path, layout: str, videos: int, seed: int) -> "Manifest":
 
 def _pretrain(recipe: "Recipe", manifest: "Manifest", folder: Path) -> Path:
     """Pretrain, or go on with what an earlier demo began; return the checkpoint."""
-    from echolung.cli.live import Live
+    from echolung.cli.terminal.live import Live
     from echolung.encoders.checkpoints import load_vit, save_encoder
     from echolung.pretraining.loop import pretrain
     from echolung.pretraining.pool import Pool
@@ -123,7 +123,7 @@ def _extract(manifest: "Manifest", encoder: str, clips: Any, path: Path) -> Any:
 
 def _probe(store: Any, task: str, to: Path) -> dict[str, Any]:
     """Probe a store and the twin beside it; return the record of the run."""
-    from echolung.cli.probe_runs import run_probe
+    from echolung.cli.probing.runs import run_probe
 
     shutil.rmtree(to, ignore_errors=True)  # of an earlier demo
     run = run_probe(store, task=task, probe="linear", device="cpu", to=to)

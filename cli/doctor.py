@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import err, moving, out, print_json
-from echolung.cli.hanging import print_hanging
+from echolung.cli.terminal.console import err, moving, out, print_json
+from echolung.cli.terminal.hanging import print_hanging
 from echolung.errors import InputError
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import Steps, out, print_json
-from echolung.cli.hanging import print_hanging
+from echolung.cli.terminal.console import Steps, out, print_json
+from echolung.cli.terminal.hanging import print_hanging
 
 if TYPE_CHECKING:
     from echolung.extraction import ExtractionPlan

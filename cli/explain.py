@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import counted, out, print_json, say, steps
-from echolung.cli.probe_runs import check_place
+from echolung.cli.probing.runs import check_place
+from echolung.cli.terminal.console import counted, out, print_json, say, steps
 from echolung.errors import DecodeError, RunError
 from echolung.provenance import write_origin
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import detail, out, print_json, say, steps
+from echolung.cli.terminal.console import detail, out, print_json, say, steps
 from echolung.errors import InputError
 
 if TYPE_CHECKING:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.conclusion import conclude
-from echolung.cli.console import Steps, say, steps
-from echolung.cli.probe_runs import check_place, labelled
+from echolung.cli.probing.conclusion import conclude
+from echolung.cli.probing.runs import check_place, labelled
 from echolung.cli.report import find_run, find_store
+from echolung.cli.terminal.console import Steps, say, steps
 from echolung.errors import InputError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import counted, out, print_json, say
 from echolung.cli.report import find_run
+from echolung.cli.terminal.console import counted, out, print_json, say
 from echolung.errors import InputError
 from echolung.provenance import write_origin
 

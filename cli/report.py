@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import print_json, say
+from echolung.cli.terminal.console import print_json, say
 from echolung.errors import InputError
 
 if TYPE_CHECKING:

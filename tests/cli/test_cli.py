@@ -260,7 +260,8 @@ def test_the_table_fits_eighty_columns(
 ) -> None:
     from rich.console import Console
 
-    from echolung.cli import conclusion, probe_table
+    from echolung.cli.probing import conclusion
+    from echolung.cli.probing import table as probe_table
 
     monkeypatch.setenv("ECHOLUNG_HOME", str(extracted))
     for module in (probe_table, conclusion):

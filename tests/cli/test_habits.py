@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from echolung import provenance
-from echolung.cli import app, levels
-from echolung.cli.completion import offers
+from echolung.cli import app
+from echolung.cli.terminal import levels
+from echolung.cli.terminal.completion import offers
 
 NOTHING_TO_SHOW = {"data index"}
 """Commands without a result of their own."""

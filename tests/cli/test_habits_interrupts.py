@@ -107,7 +107,7 @@ def test_an_extraction_says_the_command_that_goes_on(
 def test_the_second_ends_at_once(tmp_path: Path) -> None:
     script = (
         "import time, multiprocessing as m\n"
-        "from echolung.cli.interrupts import listening\n"
+        "from echolung.cli.terminal.interrupts import listening\n"
         "if __name__ == '__main__':\n"
         "    child = m.get_context('fork').Process(target=time.sleep, args=(60,)); child.start()\n"
         "    with listening():\n"

@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from echolung.cli import app, label_efficiency
+from echolung.cli import app
+from echolung.cli.probing import label_efficiency
 
 
 @pytest.fixture

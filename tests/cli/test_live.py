@@ -4,7 +4,7 @@ import io
 import sys
 import threading
 
-from echolung.cli.live import Live, sparkline
+from echolung.cli.terminal.live import Live, sparkline
 from echolung.pretraining.log import StepRecord
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from echolung.cli.pack import pack
-from echolung.cli.pools import Sources, open_pool
+from echolung.cli.data.pack import pack
+from echolung.cli.pretraining.pools import Sources, open_pool
 from echolung.clips.packed import Pack
 from echolung.datasets import echonet_layout, phantom_heart, phantom_lung
 from echolung.errors import InputError
@@ -98,7 +98,9 @@ def test_unreadable_ones_are_listed(data, tmp_path, capsys):
     (tmp_path / "mine.csv").write_text(f"path\nempty.avi\n{good}\n")
     pack(tmp_path / "pack.h5", str(tmp_path / "mine.csv"), workers=1)
     out = " ".join(capsys.readouterr().out.split())
-    assert "Packed 1 video," in out and "unreadable mine/empty: empty.avi cannot be decoded. It is empty (0 bytes)" in out
+    assert (
+        "Packed 1 video," in out and "unreadable mine/empty: empty.avi cannot be decoded. It is empty (0 bytes)" in out
+    )
     pack(tmp_path / "again.h5", str(tmp_path / "mine.csv"), workers=1, as_json=True)
     facts = json.loads(capsys.readouterr().out)
     assert facts["videos"] == 1 and list(facts["unreadable"]) == ["mine/empty"]

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from echolung.cli import app
-from echolung.cli.judge import open_judge
-from echolung.cli.pools import Sources, open_pool
-from echolung.cli.pretrain import hearts_at_home
-from echolung.cli.pretraining_runs import Asked, new_run, read_asked
+from echolung.cli.pretraining.judge import open_judge
+from echolung.cli.pretraining.pools import Sources, open_pool
+from echolung.cli.pretraining.pretrain import hearts_at_home
+from echolung.cli.pretraining.runs import Asked, new_run, read_asked
 from echolung.datasets import echonet_layout, phantom_heart
 from echolung.datasets.phantom_files import MARKER
 from echolung.pretraining.recipe import Recipe, read_recipe
@@ -293,7 +293,7 @@ def test_what_no_process_could_read_is_one_list(at_home: Path, recipe: Path, she
 def test_the_recipe_suits_the_device(monkeypatch, echolung_home: Path, gigabytes, weights, wanted):
     import torch
 
-    from echolung.cli.recipes import pick_recipe
+    from echolung.cli.pretraining.recipes import pick_recipe
 
     if weights:
         (echolung_home / "checkpoints").mkdir()

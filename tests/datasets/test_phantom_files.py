@@ -15,7 +15,7 @@ INSIDE = Path("pediatric_echo_avi") / "pediatric_echo_avi"
 def test_phantoms_from_the_command_line(tmp_path: Path, echolung_home: Path) -> None:
     from typer.testing import CliRunner
 
-    from echolung.cli.data import app
+    from echolung.cli.data.commands import app
 
     runner, small = CliRunner(), ["--videos", "2", "--frames", "4", "--size", "32"]
     for layout in ("phantom-lung", "phantom-heart", "echonet-dynamic", "echonet-pediatric", "camus", "hmc-qu"):
@@ -43,7 +43,7 @@ SMALL = {"videos": 2, "frames": 4, "size": 32}
 def test_phantoms_never_replace_a_real_dataset(layout: str, tmp_path: Path, echolung_home: Path) -> None:
     from typer.testing import CliRunner
 
-    from echolung.cli.data import app
+    from echolung.cli.data.commands import app
 
     inside = {"echonet-dynamic": Path(), "echonet-pediatric": INSIDE / "A4C"}.get(layout, Path())
     real = echolung_home / "data" / layout

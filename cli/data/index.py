@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import counted, print_json, say, steps
-from echolung.cli.console import out as console
+from echolung.cli.terminal.console import counted, print_json, say, steps
+from echolung.cli.terminal.console import out as console
 from echolung.errors import InputError
 
 

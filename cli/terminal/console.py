@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli import levels
-from echolung.cli.narrow import fitting
+from echolung.cli.terminal import levels
+from echolung.cli.terminal.narrow import fitting
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import say
-from echolung.cli.interrupts import INTERRUPTED
-from echolung.cli.pretraining_run import Run
-from echolung.cli.pretraining_runs import Asked, Tell, find_run, is_first, new_run, own_recipe, read_asked
-from echolung.cli.recipes import pick_recipe
+from echolung.cli.pretraining.recipes import pick_recipe
+from echolung.cli.pretraining.run import Run
+from echolung.cli.pretraining.runs import Asked, Tell, find_run, is_first, new_run, own_recipe, read_asked
+from echolung.cli.terminal.console import say
+from echolung.cli.terminal.interrupts import INTERRUPTED
 from echolung.errors import InputError
 
 VIDEOS, RUN, MACHINE = "What it learns from", "The run", "How it is computed"

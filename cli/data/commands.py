@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.audit import audit
-from echolung.cli.console import out, print_json, say, steps
-from echolung.cli.data_download import download
-from echolung.cli.data_index import index
-from echolung.cli.motion_mask import motion_mask
-from echolung.cli.pack import pack
+from echolung.cli.data.audit import audit
+from echolung.cli.data.download import download
+from echolung.cli.data.index import index
+from echolung.cli.data.motion_mask import motion_mask
+from echolung.cli.data.pack import pack
+from echolung.cli.terminal.console import out, print_json, say, steps
 from echolung.errors import InputError
 from echolung.text import suggest
 

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import counted, print_json, say, steps
-from echolung.cli.console import out as console
+from echolung.cli.terminal.console import counted, print_json, say, steps
+from echolung.cli.terminal.console import out as console
 from echolung.errors import InputError
 
 Dataset = Annotated[
@@ -35,7 +35,7 @@ def pack(
     """Decode every video once into one HDF5 file of grey frames, for `echolung pretrain --pack`."""
     from rich.markup import escape
 
-    from echolung.cli.pools import Sources, open_pool
+    from echolung.cli.pretraining.pools import Sources, open_pool
     from echolung.clips import packed
     from echolung.settings import make_folder
     from echolung.text import in_bytes

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import counted, out, print_json, say, steps
+from echolung.cli.terminal.console import counted, out, print_json, say, steps
 from echolung.errors import InputError
 from echolung.text import listed
 

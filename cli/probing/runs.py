@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from echolung.cli import options
-from echolung.cli.conclusion import conclude
-from echolung.cli.console import say, steps
+from echolung.cli.probing.conclusion import conclude
+from echolung.cli.terminal.console import say, steps
 from echolung.errors import InputError
 
 if TYPE_CHECKING:

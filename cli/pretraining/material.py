@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import counted
-from echolung.cli.pretraining_runs import Asked
+from echolung.cli.pretraining.runs import Asked
+from echolung.cli.terminal.console import counted
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ def open_material(recipe: "AnyRecipe", asked: Asked, device: Any, reading: dict[
 
 
 def _unlabelled(recipe: "Recipe", asked: Asked, device: Any, reading: dict[str, Any], tell: Tell) -> Opened:
-    from echolung.cli.judge import open_judge
-    from echolung.cli.pools import open_pool
+    from echolung.cli.pretraining.judge import open_judge
+    from echolung.cli.pretraining.pools import open_pool
     from echolung.pretraining.cost import check_room, room
 
     asked.sources.check([asked.probe.partition(":")[0]] if asked.probe else [])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import detail, out, print_json, say
+from echolung.cli.terminal.console import detail, out, print_json, say
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def conclude(
         report: also write report.html.
         extra: more fields of the record.
     """
-    from echolung.cli.probe_table import show
+    from echolung.cli.probing.table import show
     from echolung.evaluation.checks.run import check_result
     from echolung.evaluation.summary import summarise
     from echolung.report.record import save_run
@@ -100,7 +100,7 @@ def write_report(folder: Path, store: "TokenStore | None") -> None:
 
 def show_extra(extra: dict[str, Any]) -> None:
     """Print what came of permutations and of leaving pairs out, where asked for, and how smooth embeddings are."""
-    from echolung.cli.probe_table import number
+    from echolung.cli.probing.table import number
 
     if test := extra.get("permutation"):
         metric, known = test["metric"], {key: number(test["metric"], test[key]) for key in ("observed", "null_mean")}

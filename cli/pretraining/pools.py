@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from echolung.cli import options
-from echolung.cli.console import say
+from echolung.cli.terminal.console import say
 from echolung.errors import InputError
 
 if TYPE_CHECKING:

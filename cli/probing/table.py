@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import out
+from echolung.cli.terminal.console import out
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from echolung.cli.console import complain
+from echolung.cli.terminal.console import complain
 from echolung.provenance import command_line
 
 INTERRUPTED = 130

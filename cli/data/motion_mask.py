@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import counted, print_json, say, steps
-from echolung.cli.console import out as console
+from echolung.cli.terminal.console import counted, print_json, say, steps
+from echolung.cli.terminal.console import out as console
 from echolung.text import listed
 
 if TYPE_CHECKING:

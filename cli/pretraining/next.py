@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from echolung.cli.pretraining_runs import Asked
+from echolung.cli.pretraining.runs import Asked
 
 if TYPE_CHECKING:
     from echolung.pretraining.labelled.recipe import LabelledRecipe

@@ -42,7 +42,11 @@ def encoders(typed: dict[str, Any]) -> list[str]:
     from echolung.encoders.networks import NETWORKS
     from echolung.encoders.sizes import VITS
 
-    return [*_at_home("checkpoints", kept="checkpoint"), *weights(typed), *(f"random:{name}" for name in (*VITS, *NETWORKS))]
+    return [
+        *_at_home("checkpoints", kept="checkpoint"),
+        *weights(typed),
+        *(f"random:{name}" for name in (*VITS, *NETWORKS)),
+    ]
 
 
 def weights(typed: dict[str, Any]) -> list[str]:

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import out, print_json, say
-from echolung.cli.probe_runs import check_place, labelled
-from echolung.cli.probe_table import HEADS, number
+from echolung.cli.probing.runs import check_place, labelled
+from echolung.cli.probing.table import HEADS, number
+from echolung.cli.terminal.console import out, print_json, say
 from echolung.errors import InputError
 
 if TYPE_CHECKING:

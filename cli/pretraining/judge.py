@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import counted
-from echolung.cli.pools import Sources
+from echolung.cli.pretraining.pools import Sources
+from echolung.cli.terminal.console import counted
 from echolung.errors import InputError
 from echolung.text import in_bytes, listed
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from echolung.cli.pools import Sources
+from echolung.cli.pretraining.pools import Sources
 from echolung.errors import InputError
 from echolung.text import listed
 

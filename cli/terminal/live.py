@@ -8,7 +8,7 @@ from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import EVERY, counted, err, moving, say
+from echolung.cli.terminal.console import EVERY, counted, err, moving, say
 from echolung.text import in_bytes
 
 if TYPE_CHECKING:

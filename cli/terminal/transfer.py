@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from echolung.cli.console import EVERY, err, moving, say
+from echolung.cli.terminal.console import EVERY, err, moving, say
 from echolung.text import in_bytes
 
 if TYPE_CHECKING:

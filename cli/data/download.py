@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import counted, out, print_json, say
-from echolung.cli.transfer import transfer
+from echolung.cli.terminal.console import counted, out, print_json, say
+from echolung.cli.terminal.transfer import transfer
 from echolung.errors import InputError, RunError
 from echolung.text import in_bytes, listed, suggest
 

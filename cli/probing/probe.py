@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.probe_runs import run_probe, run_transfer
+from echolung.cli.probing.runs import run_probe, run_transfer
 from echolung.errors import InputError
 
 ACROSS = "Across datasets"
@@ -155,7 +155,7 @@ def probe(
     if mapping or test_task:
         raise InputError("--map and --test-task say how classes meet those of another store: name it with --test.")
     if label_fractions is not None:
-        from echolung.cli.label_efficiency import run_label_efficiency
+        from echolung.cli.probing.label_efficiency import run_label_efficiency
 
         if protocol != "nested" or split or repeats > 1 or permutations or leave_pair_out:
             raise InputError("--label-fractions goes with one nested round, and with nothing that repeats it.")

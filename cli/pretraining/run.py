@@ -7,15 +7,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.console import counted, out, print_json
-from echolung.cli.pretraining_material import open_material
-from echolung.cli.pretraining_next import what_next
-from echolung.cli.pretraining_runs import ASKED, Asked, checkpoint_of, is_first
+from echolung.cli.pretraining.material import open_material
+from echolung.cli.pretraining.next import what_next
+from echolung.cli.pretraining.runs import ASKED, Asked, checkpoint_of, is_first
+from echolung.cli.terminal.console import counted, out, print_json
 from echolung.provenance import write_origin
 from echolung.text import listed
 
 if TYPE_CHECKING:
-    from echolung.cli.live import Live
+    from echolung.cli.terminal.live import Live
     from echolung.pretraining.loop import Outcome
     from echolung.pretraining.recipe import AnyRecipe
 
@@ -42,7 +42,7 @@ class Run:
 
     def go(self, reading: dict[str, Any], tell: Tell) -> "Outcome":
         """Compute until the last step, or until it is told to stop."""
-        from echolung.cli.live import Live
+        from echolung.cli.terminal.live import Live
         from echolung.device import pick_device
         from echolung.pretraining.loop import pretrain as train
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.console import Steps, out, say, steps
-from echolung.cli.interrupts import INTERRUPTED, say_how_to_go_on
+from echolung.cli.terminal.console import Steps, out, say, steps
+from echolung.cli.terminal.interrupts import INTERRUPTED, say_how_to_go_on
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def study(
 
     Started several times with the same --name and --resume, on one machine or many, workers share the trials.
     """
-    from echolung.cli.probe_runs import check_place, labelled
+    from echolung.cli.probing.runs import check_place, labelled
     from echolung.evaluation.checks.codes import check_codes
 
     check_place(to)
@@ -150,7 +150,7 @@ def _show_and_save(
     mute: list[str],
     report: bool,
 ) -> None:
-    from echolung.cli.conclusion import conclude, write_report
+    from echolung.cli.probing.conclusion import conclude, write_report
     from echolung.report.study import save_study
 
     told = found.result.settings["study"]["told"]

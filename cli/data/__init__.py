@@ -1,0 +1,1 @@
+"""`echolung data …`, a module a command."""

@@ -1,0 +1,1 @@
+"""`echolung pretrain`: choosing a recipe and a pool, the run, and what to do next."""

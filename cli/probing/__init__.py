@@ -1,0 +1,1 @@
+"""`echolung probe` and `study`: the run, and its table."""
