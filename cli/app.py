@@ -25,7 +25,7 @@ from echolung.cli import (
 from echolung.cli.data import commands as data
 from echolung.cli.pretraining import pretrain
 from echolung.cli.probing import probe, study
-from echolung.cli.terminal import completion, interrupts, levels
+from echolung.cli.terminal import completion, interrupts, levels, usage
 from echolung.cli.terminal.console import complain, detail, hang_up
 from echolung.errors import EcholungError
 
@@ -128,6 +128,9 @@ def _equip(group: Any, path: str, common: list[Any]) -> None:
             if (answer := completion.offers(full, param.name)) is not None:
                 param.shell_complete = answer
         below.params = [*below.params, *common]
+        for param in below.params:
+            if getattr(param, "is_flag", False):
+                param.metavar = " "  # it takes no value, and `<bool>` would say that it does
         if hasattr(below, "commands"):
             _equip(below, full, common)
 
@@ -151,6 +154,7 @@ def main() -> None:
 def _run() -> int:
     """Run the command that was typed; return the exit code."""
     try:
+        usage.refuse_line_breaks(sys.argv[1:])
         code = command()(standalone_mode=False, prog_name="echolung")
         if code == interrupts.INTERRUPTED:  # typer makes this of an interrupt
             interrupts.say_how_to_go_on()
@@ -164,8 +168,7 @@ def _run() -> int:
         return _tell(error, *_operating_system(error))
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # an option that is wrong, or missing
-            error.show()
-            return int(error.exit_code)
+            return _tell(error, usage.said(error), int(error.exit_code))
         if type(error).__name__ == "Abort":  # a question that nobody answered
             return _tell(error, "Stopped: there was no answer.", 1)
         if _no_memory(error):

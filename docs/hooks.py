@@ -13,7 +13,7 @@ from mkdocs.structure.pages import Page
 REPOSITORY = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)\s#:<>]+)(?P<anchor>#[^)\s]*)?(?=\))")
 PLACES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
-"""Where on the site a file of the repository's top is. Any other file outside docs/ that a page links to gets a page of its own."""
+"""Where on the site a file of the top is. Any other file outside docs/ that a page links to gets a page of its own."""
 
 
 @event_priority(100)  # before mkdocstrings reads it

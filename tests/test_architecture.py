@@ -25,7 +25,7 @@ ARROWS = {
     "downloads": set(),
     "datasets": set(),
     "clips": {"datasets"},
-    "encoders": {"clips", "downloads"},
+    "encoders": {"clips", "datasets", "downloads"},
     "cache": set(),
     "extraction": {"datasets", "clips", "encoders", "cache"},
     "probes": {"cache"},

@@ -72,6 +72,8 @@ def end_at_once() -> None:
 
 def say_how_to_go_on(*more: str) -> None:
     """Say what became of the work, and the command that goes on with it: what was typed, and `more` behind it."""
+    if "_ECHOLUNG_COMPLETE" in os.environ:  # Tab was pressed, and then Ctrl-C: nobody reads this
+        return
     words = [word for word in sys.argv[1:] if not word.startswith("-")]
     name = next((n for n in (" ".join(words[:2]), words[0] if words else "") if n in SAFE), "")
     safe = SAFE.get(name, "Nothing half-written is left.")

@@ -23,17 +23,8 @@ SEPARATORS = {";": "semicolons", "\t": "tabs"}
 """What spreadsheets write between cells where the comma is the decimal sign."""
 DECIMAL_COMMA = "-?[0-9]+,[0-9]+"
 NAMES_OF_PATH = (
-    "file",
-    "filename",
-    "file name",
-    "file_name",
-    "filepath",
-    "file_path",
-    "video",
-    "video_path",
-    "videos",
-    "name",
-)
+    "file", "filename", "file name", "file_name", "filepath", "file_path", "video", "video_path", "videos", "name",
+)  # fmt: skip
 BLANK = frozenset({"", "na", "n/a", "nan", "null"})
 """Cells (in any case) that mean "no label"."""
 EJECTION_FRACTION = ("ef", "lvef")
@@ -73,13 +64,15 @@ def add_labels(manifest: Manifest, path: Path, kinds: dict[str, str] | None = No
         given = rows.set_index("video_id")[name].reindex(videos["video_id"]).fillna("").to_numpy()
         videos[name] = np.where(given == "", videos[name], given)
     for name in columns:
-        values, task, note = label_column(rows[name], kinds.get(name), "drop", path)
+        values, task, note = label_column(rows[name], kinds.get(name), "drop", path, others=len(columns) > 1)
         values.index = pd.Index(rows["video_id"])
         blank = "" if task is None or task.classes else np.nan
         videos[name] = values.reindex(videos["video_id"]).fillna(blank).to_numpy()
         notes += note
         if task:
             tasks[name] = task
+    if columns and not tasks and not groups:
+        raise InputError(f"{path} has no column that can be asked. {' '.join(notes)}".strip())
     kept = {name: task for name, task in manifest.tasks.items() if name not in tasks and task.column not in tasks}
     return replace(manifest, videos=videos, tasks={**tasks, **kept}, notes=(*manifest.notes, *notes))
 
@@ -138,6 +131,8 @@ def _text(root: Path, key: str) -> str:
         data = root.read_bytes()
     except OSError as error:
         near = looking.nearest(root) if isinstance(error, FileNotFoundError) else ""
+        if not near and (beside := [e.name for e in looking.entries(root.absolute().parent) if e.suffix == ".csv"]):
+            near = f"{root.absolute().parent} has {listed(beside, 5)}."
         raise InputError(
             f"Cannot read the CSV {root}: {error.strerror}. {near or 'Check the path given.'}".strip()
         ) from error
@@ -194,9 +189,12 @@ def check_kinds(kinds: dict[str, str], labels: list[str], root: Path) -> dict[st
 
 
 def label_column(
-    cells: pd.Series, kind: str | None, missing: str, root: Path
+    cells: pd.Series, kind: str | None, missing: str, root: Path, others: bool = False
 ) -> tuple[pd.Series, Task | None, list[str]]:
-    """Return (values, task, notes) of a label column; the task is None where the column is no label."""
+    """Return (values, task, notes) of a label column; the task is None where the column is no label.
+
+    `others`: the table has more label columns, so that one with a single value is passed over, not refused.
+    """
     name = str(cells.name)
     if kind == "ignore":
         return cells, None, []
@@ -207,7 +205,7 @@ def label_column(
     if name.lower() in EJECTION_FRACTION and kind in (None, "regression"):
         _check_ejection_fraction(given, numbers, root)
     if kind is None:
-        kind, more = _guess_kind(given, numbers)
+        kind, more = _guess_kind(given, numbers, others and not blank.any())
         notes += more
     if kind == "ignore":
         return cells, None, notes
@@ -273,10 +271,14 @@ def _alike(given: pd.Series) -> list[str]:
     )
 
 
-def _guess_kind(given: pd.Series, numbers: pd.Series) -> tuple[str, list[str]]:
+def _guess_kind(given: pd.Series, numbers: pd.Series, others: bool) -> tuple[str, list[str]]:
     """Return (kind, notes): what a label column is where the user did not say."""
     name, distinct = given.name, set(numbers)
     other = f"--kind {name}=KIND says otherwise (KIND: {', '.join(KINDS)})."
+    if others and (given.nunique() == 1 or distinct == {numbers.iloc[0]}):
+        return "ignore", [
+            f"The column {name} says {given.iloc[0]} on every row, so is taken for a remark, not a label; {other}"
+        ]
     if numbers.isna().any():
         if given.nunique() == len(given) > 10:
             return "ignore", [

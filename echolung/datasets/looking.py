@@ -1,7 +1,7 @@
 """What lies where a dataset was looked for, and what to do about it: unpack an archive, name another folder or dataset."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 
 from echolung.errors import InputError
@@ -56,11 +56,14 @@ def existing_folder(root: Path, dataset: str, get: str) -> Path:
         near = next((folder for folder in (found.parent, found.parent.parent) if holds(folder, dataset)), None)
         advice = f"Give the folder: --data {quoted(near or found.parent)}."
         raise InputError(f"{found} is a file, and --data takes the folder of the dataset {dataset}. {advice}")
-    raise InputError(f"There is no folder {found} for {dataset}. {nearest(found)}{get}")
+    raise InputError(f"There is no folder {found} for {dataset}. {nearest(found, set(SIGNS) - {dataset})}{get}")
 
 
-def nearest(path: Path) -> str:
-    """Return what to say of a path that is not there: how far it is right, or why it cannot be, with a blank after it."""
+def nearest(path: Path, besides: Container[str] = ()) -> str:
+    """Return what to say of a path that is not there: how far it is right, or why it cannot be, with a blank after it.
+
+    Names in `besides` are not offered in its place.
+    """
     text = str(path).removeprefix(f"{Path.cwd()}/")
     if (match := WINDOWS.match(text)) and Path("/").anchor == "/":
         inside = match[2].replace("\\", "/").strip("/")
@@ -75,7 +78,8 @@ def nearest(path: Path) -> str:
     if above is None or above == Path(above.anchor):
         return ""
     missing = path.relative_to(above).parts[0]
-    near = suggest(missing.strip(), [e.name for e in entries(above) if e.is_dir() or e.suffix == path.suffix]).strip()
+    beside = [e.name for e in entries(above) if e.is_dir() or e.suffix == path.suffix]
+    near = suggest(missing.strip(), [name for name in beside if name not in besides]).strip()
     # Which part of a long path is wrong is hard to see; of one that ends in a name that is not there it is plain.
     end = "" if above == path.parent else f"{above} is there, and has no {missing!r}. "
     return f"{end}{near} ".lstrip() if near else end

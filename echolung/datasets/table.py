@@ -59,7 +59,7 @@ def load(root: Path, kinds: dict[str, str] | None = None, missing_labels: str = 
 
     tasks, unlabelled = {}, pd.DataFrame(index=videos.index)
     for name in labels:
-        values, task, note = label_column(rows[name], kinds.get(name), missing_labels, root)
+        values, task, note = label_column(rows[name], kinds.get(name), missing_labels, root, others=len(labels) > 1)
         videos[name] = values.to_numpy()
         notes += note
         if task:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from echolung import settings
+from echolung.datasets import looking
 from echolung.downloads.weights import BY_HAND, WEIGHTS, Weights
 from echolung.encoders.digests import digest_file, digest_files, digest_of
 from echolung.encoders.headers import own_description
@@ -17,6 +18,8 @@ from echolung.errors import InputError
 from echolung.text import suggest
 
 FILE_TYPES = (".safetensors", ".pt", ".pth", ".bin", ".tar", ".ckpt")
+GRAPHS = {".onnx": "an ONNX model", ".pb": "a TensorFlow graph", ".h5": "a Keras model", ".keras": "a Keras model"}
+"""Endings of models of other libraries."""
 BRANCHES = ("target_encoder", "encoder")
 """The encoders of a Meta training checkpoint: the slowly averaged target (default, as in the published probes) or its pupil."""
 
@@ -187,6 +190,11 @@ def _python(rest: str) -> EncoderIdentity:
 
 def _checkpoint(path: Path, branch: str | None = None) -> EncoderIdentity:
     path = _existing(path.expanduser())
+    if path.suffix.lower() in GRAPHS:
+        raise InputError(
+            f"{path} is {GRAPHS[path.suffix.lower()]}, a program rather than weights, which echolung does not run. Give the "
+            "weights it was made from (.safetensors, .pt, .pth), or wrap it in a class of yours: python:module:Class."
+        )
     if path.name in ("model.safetensors", "pytorch_model.bin") and (path.parent / "config.json").is_file():
         path = path.parent
     config: dict[str, Any] = {"architecture": "vjepa2", "reader": READER_VERSION}
@@ -244,6 +252,8 @@ def _find(spec: str) -> Path:
     if spec in WEIGHTS:
         raise InputError(_absent(WEIGHTS[spec], checkpoints))
     if reads_like_path:
+        if looking.WINDOWS.match(spec):
+            raise InputError(f"There is no checkpoint {spec}. {looking.nearest(Path(spec))}".strip())
         raise InputError(f"There is no checkpoint at {Path(spec).expanduser().absolute()} (nor in {checkpoints}).")
     if spec in NETWORKS:
         raise InputError(

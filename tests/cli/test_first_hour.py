@@ -195,3 +195,34 @@ def test_a_home_that_cannot_be_made(typed: Typed, own: Path, monkeypatch: pytest
     monkeypatch.setenv("ECHOLUNG_HOME", str(own / "file"))
     words = ("extract", "--dataset", table(own, "path,label\na,x\nb,y\n"), "--encoder", "random:vit_tiny", *TINY)
     assert "set the environment variable ECHOLUNG_HOME" in refused(typed, *words)
+
+
+def test_no_other_dataset_is_offered_for_one_that_is_missing(typed: Typed, tmp_path: Path) -> None:
+    (Path(os.environ["ECHOLUNG_HOME"]) / "data" / "camus").mkdir(parents=True)
+    said = refused(typed, "data", "check", "pocus")
+    assert "echolung data download pocus" in said and "Did you mean" not in said
+
+
+def test_checkpoints_that_cannot_be(typed: Typed, own: Path) -> None:
+    videos = table(own, "path,label\na,x\nb,y\n")
+    (own / "n.onnx").write_bytes(b"\x08\x07\x12\x07pytorch")
+    said = {r"C:\models\x.pt": "is a path of Windows", str(own / "n.onnx"): "is an ONNX model"}
+    for encoder, words in said.items():
+        assert words in refused(typed, "extract", "--dataset", videos, "--encoder", encoder, *TINY)
+
+
+def test_labels_that_are_not_there(own: Path) -> None:
+    from echolung.datasets.labels import read_rows
+    from echolung.errors import InputError
+
+    table(own, "path,label\na,x\n")
+    with pytest.raises(InputError, match=r"own has videos\.csv"):
+        read_rows(own / "hundred-things-q.csv", "video_id")
+
+
+def test_a_column_that_never_changes_is_no_label(own: Path) -> None:
+    from echolung.datasets import load_manifest
+
+    manifest = load_manifest("table", table(own, "path,label,fps\na,x,20\nb,y,20.0\n"))
+    assert list(manifest.tasks) == ["label"]
+    assert any("fps says 20 on every row" in note for note in manifest.notes)

@@ -178,3 +178,36 @@ def test_the_same_command_gives_the_same_run(
     second = Path(json.loads(out)["run"])
     assert second != first
     assert (first / "predictions.csv").read_bytes() == (second / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "extract --dataset pocus --size abc",
+            "--size: a whole number was expected. `echolung extract -h` explains it.",
+        ),
+        ("extract --dataset pocus --workers 0", "--workers: the least is 1."),
+        ("extract --dataset pocus --siz 32", "No such option: --siz. Did you mean '--size'?"),
+        ("extract", "The option --dataset is missing."),
+        ("data check", "The argument"),
+    ],
+)
+def test_usage_errors_are_sentences(typed: Callable[..., Any], line: str, said: str) -> None:
+    code, out, err = typed(*line.split())
+    assert (code, out) == (2, "")
+    assert said in " ".join(err.split()) and "Usage" not in err and "Input should" not in err
+
+
+@pytest.mark.parametrize("option", ["--store", "--data", "--write-starts"])
+def test_a_line_break_in_a_name_is_refused(typed: Callable[..., Any], option: str) -> None:
+    code, _, err = typed("extract", "--dataset", "pocus", "--encoder", "random:vit_tiny", option, "a\nb")
+    assert code == 2 and "line break" in err
+
+
+def test_ctrl_c_while_tab_looks_is_silent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from echolung.cli.terminal.interrupts import say_how_to_go_on
+
+    monkeypatch.setenv("_ECHOLUNG_COMPLETE", "complete_bash")
+    say_how_to_go_on()
+    assert capsys.readouterr() == ("", "")

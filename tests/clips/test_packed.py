@@ -90,7 +90,7 @@ def test_any_hdf5_reader_sees_the_same(videos, packed):
 
 def test_what_cannot_be_read_is_listed(packed):
     opened = Pack.open(packed)
-    assert opened.videos["reason"][2] .startswith("c.avi cannot be decoded. It is empty (0 bytes)")
+    assert opened.videos["reason"][2].startswith("c.avi cannot be decoded. It is empty (0 bytes)")
     with pytest.raises(DecodeError, match=r"There is no file .*missing\.avi"):
         opened.read(4, lambda times: np.arange(1))
     assert opened.rows(["x/v4", "x/v0"]).tolist() == [4, 0]

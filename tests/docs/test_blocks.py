@@ -41,8 +41,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+
+from echolung.datasets import DATASETS
+from echolung.probes.kinds import PROBES
 
 REPOSITORY = Path(__file__).parents[2]
 PAGES = [*REPOSITORY.glob("*.md"), *sorted((REPOSITORY / "docs").rglob("*.md"))]
@@ -124,6 +128,14 @@ def missing(expected: str, printed: str, exact: bool = False) -> str | None:
     return None
 
 
+@pytest.fixture
+def known_names():
+    """Take back what an example adds to datasets and probes: other tests run in this process, too."""
+    with patch.dict(DATASETS), patch.dict(PROBES):
+        yield
+
+
+@pytest.mark.usefixtures("known_names")
 @pytest.mark.parametrize(("page", "chain"), list(chains()))
 def test_a_page_does_what_it_says(page, chain, blocks, tmp_path, echolung_home, monkeypatch):
     shell = Shell(tmp_path, echolung_home)

@@ -19,7 +19,7 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     ran = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder],
         cwd=REPOSITORY,
         env={**os.environ, **nowhere, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
@@ -50,7 +50,15 @@ class Page(HTMLParser):
 
 
 def test_the_pages_are_there(site):
-    for name in ("index", "quickstart", "pocus-study", "your-own-videos", "protocol", "probes/linear", "objectives/vjepa"):
+    for name in (
+        "index",
+        "quickstart",
+        "pocus-study",
+        "your-own-videos",
+        "protocol",
+        "probes/linear",
+        "objectives/vjepa",
+    ):
         assert (site / f"{name}.html").is_file()
     assert (site / "notebooks" / "ask-questions-of-a-store.html").is_file()
 

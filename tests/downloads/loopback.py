@@ -27,6 +27,7 @@ class Loopback:
         status: path -> status to answer with, in place of the file.
         busy: path -> how many times it answers 503 before it serves the file.
         delay: seconds before each 64 kB.
+        crawl_after: bytes, of all files together, after which every 64 kB takes a second; 0: never.
         page: paths in place of which it sends a web page.
         asked: every request: (path, first byte asked for).
         sent: path -> bytes sent.
@@ -41,6 +42,7 @@ class Loopback:
     status: dict[str, int] = field(default_factory=dict)
     busy: dict[str, int] = field(default_factory=dict)
     delay: float = 0.0
+    crawl_after: int = 0
     page: set[str] = field(default_factory=set)
     asked: list[tuple[str, int]] = field(default_factory=list)
     sent: Counter[str] = field(default_factory=Counter)
@@ -94,8 +96,9 @@ class Handler(BaseHTTPRequestHandler):
             state.broken[path] += 1
             body, self.close_connection = body[: state.break_after], True
         for at in range(0, len(body), 1 << 16):
-            if state.delay:
-                state.pause.wait(state.delay)
+            crawling = state.crawl_after and sum(state.sent.values()) >= state.crawl_after
+            if crawling or state.delay:
+                state.pause.wait(1.0 if crawling else state.delay)
             try:
                 self.wfile.write(body[at : at + (1 << 16)])
             except OSError:  # the other side has gone

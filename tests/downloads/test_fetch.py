@@ -348,7 +348,7 @@ def test_killed_in_the_middle_it_goes_on(loopback: Any, tmp_path: Path, how: sig
         put(loopback, path, content)
     files = [remote(path, content) for path, content in contents.items()]
     rows = json.dumps([[file.path, file.urls, file.sha256, file.size] for file in files])
-    loopback.delay = 0.02
+    loopback.delay, loopback.crawl_after = 0.02, 1_000_000
     process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path), rows])
     while sum(loopback.sent.values()) < 1_000_000:
         time.sleep(0.01)
@@ -357,7 +357,7 @@ def test_killed_in_the_middle_it_goes_on(loopback: Any, tmp_path: Path, how: sig
     whole = {path for path in contents if (tmp_path / path).exists()}
     assert whole < set(contents)
     assert all((tmp_path / path).read_bytes() == contents[path] for path in whole)
-    loopback.delay = 0.0
+    loopback.delay, loopback.crawl_after = 0.0, 0
     loopback.asked.clear()
     counted: list[int] = []
     found = fetch(files, tmp_path, advance=counted.append)
