@@ -28,7 +28,8 @@ def _torch_threads() -> Finding:
     told = [f"{name}={os.environ[name]}" for name in VARIABLES if name in os.environ]
     what = f"torch uses {threads}" + (f" ({', '.join(told)})" if told else "")
     if threads > there:
-        return Finding("threads", "warn", f"{what}, and {there} processors may be used", f"Set OMP_NUM_THREADS={there}: threads beyond that only wait.")
+        fix = f"Set OMP_NUM_THREADS={there}: threads beyond that only wait."
+        return Finding("threads", "warn", f"{what}, and {there} processors may be used", fix)
     if told and threads == 1 < there and not torch.cuda.is_available():
         return Finding("threads", "warn", f"{what} of {there} processors", f"Unset {told[0].partition('=')[0]}.")
     return Finding("threads", "pass", what)
