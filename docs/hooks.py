@@ -12,6 +12,7 @@ from mkdocs.structure.pages import Page
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?<=\]\()(?P<path>[^)\s#:<>]+)(?P<anchor>#[^)\s]*)?(?=\))")
+SOURCE = re.compile(r'(?<=href=")(?P<path>[^":#]+)\.(?:md|ipynb)(?=["#])')
 PLACES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md"}
 """Where on the site a file of the top is. Any other file outside docs/ that a page links to gets a page of its own."""
 
@@ -50,6 +51,11 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Let links that leave docs/ lead to those pages."""
     source = page.file.abs_src_path
     return _relinked(markdown, Path(source).parent, page.file.src_uri) if source else markdown
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let links of a notebook, which MkDocs leaves as they are, lead to pages and not to their sources."""
+    return SOURCE.sub(r"\g<path>.html", html) if page.file.src_uri.endswith(".ipynb") else html
 
 
 def _target(link: str, folder: Path) -> str | None:
