@@ -159,22 +159,27 @@ def _run() -> int:
         if code == interrupts.INTERRUPTED:  # typer makes this of an interrupt
             interrupts.say_how_to_go_on()
         return code if isinstance(code, int) else 0
-    except KeyboardInterrupt:
-        interrupts.say_how_to_go_on()
-        return interrupts.INTERRUPTED
-    except EcholungError as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if interrupts.caused(error):
+            interrupts.say_how_to_go_on()
+            return interrupts.INTERRUPTED
+        return _explain(error)
+
+
+def _explain(error: BaseException) -> int:
+    """Say what is wrong in a paragraph; return the exit code."""
+    if isinstance(error, EcholungError):
         return _tell(error, str(error), error.exit_code)
-    except OSError as error:
+    if isinstance(error, OSError):
         return _tell(error, *_operating_system(error))
-    except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # an option that is wrong, or missing
-            return _tell(error, usage.said(error), int(error.exit_code))
-        if type(error).__name__ == "Abort":  # a question that nobody answered
-            return _tell(error, "Stopped: there was no answer.", 1)
-        if _no_memory(error):
-            return _tell(error, NO_MEMORY, 1)
-        what = f"Something unexpected went wrong ({type(error).__name__}: {error}). --debug shows where."
-        return _tell(error, what, 1)
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # an option that is wrong, or missing
+        return _tell(error, usage.said(error), int(error.exit_code))
+    if type(error).__name__ == "Abort":  # a question that nobody answered
+        return _tell(error, "Stopped: there was no answer.", 1)
+    if _no_memory(error):
+        return _tell(error, NO_MEMORY, 1)
+    what = f"Something unexpected went wrong ({type(error).__name__}: {error}). --debug shows where."
+    return _tell(error, what, 1)
 
 
 NO_MEMORY = (
@@ -184,7 +189,7 @@ NO_MEMORY = (
 )
 
 
-def _no_memory(error: Exception) -> bool:
+def _no_memory(error: BaseException) -> bool:
     """Whether an error says that the memory of the machine or of its GPU is used up; torch has no type of its own on a CPU."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
     return named or "allocate memory" in str(error) or "out of memory" in str(error).lower()

@@ -63,6 +63,13 @@ def listening() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def caused(error: BaseException | None) -> bool:
+    """Whether an error came of an interrupt: of a library that was putting things in order when it was cut short."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 def end_at_once() -> None:
     """End this process and those it started, without putting anything in order."""
     for child in multiprocessing.active_children():

@@ -154,7 +154,9 @@ def fewer_inner_folds(counts: Sequence[int]) -> list[str]:
     """Return a note where the parts could not all be divided into 4 inner folds."""
     if list(counts) == [4]:
         return []
-    return [f"Settings are chosen on {' or '.join(map(str, counts))} inner folds: 4 cannot be made everywhere."]
+    *most, last = map(str, counts)
+    numbers = f"{', '.join(most)} or {last}" if most else last
+    return [f"Settings are chosen on {numbers} inner folds: 4 cannot be made everywhere."]
 
 
 def say_how_long(setup: Setup, grid: Sequence[Setting], parts: Sequence[Part], also: str = "to score") -> None:

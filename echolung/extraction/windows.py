@@ -43,9 +43,10 @@ def describe_padding(store: TokenStore, plan: ClipPlan) -> str | None:
     if not fills and not short:
         return None
     share = padded[store.complete].sum() / (store.complete.sum() * plan.frames)
+    are = "is" if short == 1 else "are"
     return (
-        f"{short:,} of {videos.nunique():,} videos are shorter than a clip; {100 * share:.1f} % of all frames are padding "
-        f"(--pad {plan.pad})."
+        f"{short:,} of {videos.nunique():,} videos {are} shorter than a clip; {100 * share:.1f} % of all frames are "
+        f"padding (--pad {plan.pad})."
     )
 
 

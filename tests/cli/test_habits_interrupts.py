@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from echolung.cli.terminal import interrupts
 from echolung.datasets import phantom_lung
 
 EXTRACT = "--encoder random:vit_tiny --size 32 --frames 4 --segments 1 --workers 1 --device cpu"
@@ -167,3 +168,18 @@ def test_pretraining_saves_first(phantoms: Path, echolung_home: Path, tmp_path: 
     assert "Stopped, and saved. To go on: echolung pretrain --resume t" in said
     assert any((echolung_home / "pretraining/t/states").iterdir())
     assert "--name t" in (echolung_home / "pretraining/t/run.json").read_text()
+
+
+def test_an_error_in_tidying_up_after_an_interrupt_is_the_interrupt():
+    def cut_short(again: BaseException) -> BaseException:
+        try:
+            raise again
+        except BaseException:
+            try:
+                Path("no such lock").unlink()
+            except OSError as error:
+                return error
+
+    assert interrupts.caused(cut_short(KeyboardInterrupt()))
+    assert not interrupts.caused(cut_short(ValueError()))
+    assert not interrupts.caused(None)

@@ -330,8 +330,9 @@ def test_a_server_that_stalls_is_given_up(loopback: Any, tmp_path: Path, monkeyp
 
 
 SCRIPT = """
-import sys, json
+import json, signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background ignores it
 from echolung.downloads.fetch import fetch, Remote
 files = [Remote(*row) for row in json.loads(sys.argv[2])]
 try:

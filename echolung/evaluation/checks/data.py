@@ -135,7 +135,7 @@ def equal_files(subject: Subject) -> Finding:
     if subject.equal is None:
         return not_applicable("EL104", "The files were not read.")
     parts = [
-        f"{len(groups)} {what}: {listed((' = '.join(names) for names in groups), 3)}"
+        f"{len(groups)} × {what}: {listed((' = '.join(names) for names in groups), 3)}"
         for groups, what in ((subject.equal, "equal files"), (subject.same_frames, "with equal frames in other files"))
         if groups
     ]

@@ -45,7 +45,9 @@ def below_random(result: Result, summary: Summary, twins: Sequence[Any]) -> Find
     random = [float(twin.summary.mean[name]) for twin in twins]
     own, mean = float(summary.mean[name]), float(np.mean(random))
     spread = f" ({min(random):.3g} to {max(random):.3g})" if len(random) > 1 else ""
-    text = f"{name.replace('_', ' ').capitalize()} {own:.3g}; with random weights {mean:.3g}{spread}, {len(random)} seed(s)"
+    what = "Balanced accuracy" if result.task.classes else "MAE"
+    seeds = "one seed" if len(random) == 1 else f"{len(random)} seeds"
+    text = f"{what} {own:.3g}; with random weights {mean:.3g}{spread}, {seeds}"
     worse = own <= mean if result.task.classes else own >= mean
     return (warning if worse else fine)("EL302", f"{text}.", {"own": own, "random": mean})
 
