@@ -190,10 +190,9 @@ def _show(manifest: "Manifest", found: "Check") -> None:
 
     console = out()
     patients, sources = _count(manifest, "patient"), _count(manifest, "source")
-    console.print(
-        f"[bold]{manifest.name}[/]: {len(manifest.videos)} videos, {patients or 'unknown'} patients, "
-        f"{sources or 'unknown'} sources"
-    )
+    counted = ((len(manifest.videos), "video"), (patients, "patient"), (sources, "source"))
+    counts = (f"{number or 'unknown'} {name}{'' if number == 1 else 's'}" for number, name in counted)
+    console.print(f"[bold]{manifest.name}[/]: {', '.join(counts)}")
     for name, task in manifest.tasks.items():
         if not task.classes:
             values = manifest.videos[task.column].astype(float)
