@@ -190,9 +190,9 @@ def _show(manifest: "Manifest", found: "Check") -> None:
 
     console = out()
     patients, sources = _count(manifest, "patient"), _count(manifest, "source")
-    counted = ((len(manifest.videos), "video"), (patients, "patient"), (sources, "source"))
-    counts = (f"{number or 'unknown'} {name}{'' if number == 1 else 's'}" for number, name in counted)
-    console.print(f"[bold]{manifest.name}[/]: {', '.join(counts)}")
+    there = ((len(manifest.videos), "video"), (patients, "patient"), (sources, "source"))
+    sizes = [f"{number or 'unknown'} {what}{'' if number == 1 else 's'}" for number, what in there]
+    console.print(f"[bold]{manifest.name}[/]: {', '.join(sizes)}")
     for name, task in manifest.tasks.items():
         if not task.classes:
             values = manifest.videos[task.column].astype(float)
