@@ -6,6 +6,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # processes share the cores: threads of each would only stand in each other's way
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import av
 import numpy as np
 import pandas as pd
@@ -28,6 +33,21 @@ def real_data() -> Path:
     if not (folder / "covid19_ultrasound").is_dir():
         pytest.skip(f"no real videos at {folder} (set ECHOLUNG_TEST_DATA)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what somebody has set for their own terminal and downloads from the tests."""
+    for name in (
+        "COLUMNS",
+        "LINES",
+        "FORCE_COLOR",
+        "NO_COLOR",
+        "ECHOLUNG_DEBUG",
+        "ECHOLUNG_MIRROR",
+        "ECHOLUNG_OFFLINE",
+    ):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture(autouse=True)
