@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Key = Mapping[str, Any]
@@ -29,6 +29,18 @@ def differences(held: Key, expected: Key) -> list[str]:
         for field in sorted(a.keys() | b.keys())
         if a.get(field, missing) != b.get(field, missing)
     ]
+
+
+def apart(keys: Sequence[Key]) -> list[dict[str, Any]]:
+    """Return of each key the fields in which they are not all equal, as "clips.size" -> value; left out where it has none."""
+    flat = [dict(_flatten(json.loads(canonical(key)))) for key in keys]
+    fields = dict.fromkeys(field for each in flat for field in each)
+    unequal = [
+        field
+        for field in fields
+        if any((field in each, each.get(field)) != (field in flat[0], flat[0].get(field)) for each in flat)
+    ]
+    return [{field: each[field] for field in unequal if field in each} for each in flat]
 
 
 def _flatten(key: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

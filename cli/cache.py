@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.stores import find_store, is_store, refuse_busy, refuse_writers, size_text, stores_folder
+from echolung.cli.stores import find_store, is_store, refuse_busy, refuse_writers, size_text, stores_folder, told_apart
 from echolung.cli.terminal.console import out, print_json, say, steps
 from echolung.errors import InputError
 
@@ -27,7 +27,8 @@ WIDE = 110
 def list_stores(as_json: options.Json = False) -> None:
     """List the stores under ECHOLUNG_HOME."""
     folder = stores_folder()
-    rows = [_facts(store) for store in options.open_stores(folder)]
+    stores = options.open_stores(folder)
+    rows = [{**_facts(store), "apart": apart} for store, apart in zip(stores, told_apart(stores), strict=True)]
     if as_json:
         print_json(rows)
     elif not rows:
@@ -38,6 +39,7 @@ def list_stores(as_json: options.Json = False) -> None:
 
 def _show_list(rows: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
     from rich.table import Table
 
     console = out()
@@ -53,7 +55,8 @@ def _show_list(rows: list[dict[str, Any]]) -> None:
         clips = str(row["clips"]) if whole else f"{row['complete']} of {row['clips']}"
         named = [str(row[name]) for name in ("dataset", "encoder")] if wide else []
         clips += "" if row["finished"] else "\n[yellow]unfinished[/]"
-        table.add_row(row["name"].removesuffix(".zarr"), *named, clips, _kept(row), size_text(row["bytes"]))
+        name = escape(row["name"].removesuffix(".zarr")) + (f"\n[dim]{escape(row['apart'])}[/]" if row["apart"] else "")
+        table.add_row(name, *named, clips, _kept(row), size_text(row["bytes"]))
     console.print(table)
 
 

@@ -55,7 +55,8 @@ def check_extraction(dataset: str, encoder: str | None, data: Any) -> "tuple[dic
     from echolung.clips.plan import ClipPlan
     from echolung.doctor.finding import Finding
     from echolung.encoders.digests import unremembered
-    from echolung.encoders.identity import default_encoder, identify
+    from echolung.encoders.identity import default_encoder
+    from echolung.encoders.stand_in import identify_or_stand_in
     from echolung.errors import EcholungError
     from echolung.extraction import make_plan
     from echolung.extraction.advice import advise
@@ -68,14 +69,14 @@ def check_extraction(dataset: str, encoder: str | None, data: Any) -> "tuple[dic
         if (chosen := encoder or default_encoder()) is None:
             raise InputError("No --encoder was named and no checkpoint is under ECHOLUNG_HOME/checkpoints.")
         with unremembered():
-            identity = identify(chosen)
+            identity, absent = identify_or_stand_in(chosen)
         plan = make_plan(manifest, identity, ClipPlan(), options=own)
         found = estimate(plan)
     except EcholungError as error:
         return {}, [Finding(name, "fail", str(error), "Put that right, and ask again.")]
     time = f", {about(found.seconds)} on {found.device}" if found.seconds is not None else ""
     what = f"{found.clips:,} clips, {in_bytes(found.bytes)}{time}; {found.remaining:,} clips remain"
-    notes = advise(found, plan) if found.remaining else []
+    notes = [*([absent] if absent else []), *(advise(found, plan) if found.remaining else [])]
     level: Any = "fail" if not found.fits else "warn" if notes else "pass"
     return {**asdict(found), "tokens": found.tokens}, [Finding(name, level, what, " ".join(notes))]
 

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from echolung.extraction.run import Progress
 
 
-def show_estimate(plan: "ExtractionPlan", as_json: bool, **how: Any) -> None:
-    """Print what an extraction would come to; `how` goes to `echolung.extraction.estimate.estimate`."""
+def show_estimate(plan: "ExtractionPlan", as_json: bool, beforehand: str = "", **how: Any) -> None:
+    """Print what an extraction would come to, after a note on what is not here; `how` goes to `extraction.estimate.estimate`."""
     from dataclasses import asdict
 
     from echolung.extraction.advice import advise
     from echolung.extraction.estimate import estimate
 
     found = estimate(plan, **how)
-    notes = advise(found, plan)
+    notes = [*([beforehand] if beforehand else []), *advise(found, plan)]
     if as_json:
         print_json({**asdict(found), "tokens": found.tokens, "fits": found.fits, "notes": notes})
     else:

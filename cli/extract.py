@@ -2,7 +2,6 @@
 
 import json
 import os
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -121,6 +120,7 @@ def extract(
     from echolung.clips.starts import write_starts as write
     from echolung.encoders.digests import unremembered
     from echolung.encoders.identity import default_encoder, identify
+    from echolung.encoders.stand_in import identify_or_stand_in
     from echolung.extraction import choose_device, choose_part, make_plan
     from echolung.extraction.sources import finished_store
     from echolung.extraction.windows import describe_padding, stored_starts
@@ -141,7 +141,10 @@ def extract(
         manifest, starts, segments, frames=frames, stride=stride, fps=fps, size=size, views=views, crop=square, box=crop,
         pad=pad, window=window, mask=MotionMask.of(motion_mask) if motion_mask else None,
     )  # fmt: skip
-    with unremembered() if dry_run else nullcontext():
+    if dry_run:
+        with unremembered():
+            identity, absent = identify_or_stand_in(encoder)
+    else:
         identity = identify(encoder)
     plan = make_plan(
         manifest,
@@ -157,7 +160,7 @@ def extract(
     device = choose_device(device, os.environ)
     if dry_run:
         how = {"device": device, "batch": batch, "shard": shard, "part": share, "workers": workers, "retry": retry}
-        show_estimate(plan, as_json, preview=not no_preview, **how)
+        show_estimate(plan, as_json, absent, preview=not no_preview, **how)
         return
     if (done := finished_store(plan, rehash, retry, strict)) is not None:
         say(f"{done.path.name} is complete; nothing to do.")

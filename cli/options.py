@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from echolung.cli.stores import told_apart
 from echolung.cli.terminal.console import say
 from echolung.errors import InputError
+from echolung.text import quoted, suggest
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
@@ -162,6 +164,7 @@ def pick_store(path: "Place | str | None", dataset: str | None, encoder: str | N
 
     if path is not None:
         return TokenStore.open(path)
+    named = dataset
     if dataset and dataset.lower().endswith(".csv"):
         dataset = Path(dataset).stem  # as extract, which takes the CSV itself, names its store
     folder = home() / "stores"
@@ -177,12 +180,16 @@ def pick_store(path: "Place | str | None", dataset: str | None, encoder: str | N
     wanted = " ".join(f"{k} {v}" for k, v in (("of dataset", dataset), ("by encoder", encoder)) if v)
     if not fitting:
         there = f"; there are: {', '.join(p.name for p in found)}" if found else ""
+        if named and named != dataset and not Path(named).expanduser().is_file():
+            near = suggest(Path(named).name, (path.name for path in Path(named).expanduser().parent.glob("*.csv")))
+            raise InputError(f"There is no file {named}, nor a token store {wanted} under {folder}{there}.{near}")
         raise InputError(
             f"There is no token store {wanted or 'yet'} under {folder}{there}. Make one: "
-            f"echolung extract --dataset {dataset or 'NAME'} --encoder ENCODER."
+            f"echolung extract --dataset {quoted(named) if named else 'NAME'} --encoder ENCODER."
         )
     if len(fitting) > 1:
-        names = "\n  ".join(p.name for p in fitting)
+        apart = told_apart([found[p] for p in fitting])
+        names = "\n  ".join(p.name + (f" ({what})" if what else "") for p, what in zip(fitting, apart, strict=True))
         raise InputError(
             f"Several stores fit. Name one with --store, or by --dataset and --encoder; they lie in {folder}:\n  {names}"
         )

@@ -1,5 +1,6 @@
 """Which store is meant, whether somebody writes it, how large it is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ from echolung.cli.terminal.console import say
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
+    from echolung.cache import TokenStore
     from echolung.cache.place import Place
 
 
@@ -39,6 +41,20 @@ def find_store(name: str | None) -> "Place":
         if path.is_dir():
             return path.absolute()
     raise InputError(f"There is no token store at {name}, and none of that name under {stores_folder()}.")
+
+
+def told_apart(stores: "Sequence[TokenStore]") -> list[str]:
+    """Return of each store what distinguishes it from others of the same dataset and encoder: "size 112, box 0.1"; else ""."""
+    from echolung.cache.key import apart
+
+    alike: dict[tuple[str, str], list[int]] = {}
+    for index, store in enumerate(stores):
+        alike.setdefault((store.snapshot.dataset, str(store.group.attrs.get("encoder"))), []).append(index)
+    told = [""] * len(stores)
+    for group in alike.values():
+        for index, fields in zip(group, apart([stores[i].key for i in group]), strict=True):
+            told[index] = ", ".join(f"{name.removeprefix('clips.')} {value}" for name, value in fields.items())
+    return told
 
 
 def is_store(path: "Place") -> bool:

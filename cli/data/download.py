@@ -1,5 +1,6 @@
 """`echolung data download`: a data set into ECHOLUNG_HOME, or what to do where its makers give it out themselves."""
 
+import os
 import shlex
 import sys
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ class _Result:
         failed: path -> why.
         unverified: path -> sha256 of files without a digest kept here.
         absent: files that may be missing, and are.
+        gone: of the failed, those that every place says it does not have.
     """
 
     present: list[str] = field(default_factory=list)
@@ -92,6 +94,7 @@ class _Result:
     failed: dict[str, str] = field(default_factory=dict)
     unverified: dict[str, str] = field(default_factory=dict)
     absent: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
 
     def add(self, found: "Fetched", perhaps: frozenset[str] = frozenset()) -> None:
         """Take in what `fetch` found; of files that may be missing, absence is no failure."""
@@ -99,6 +102,7 @@ class _Result:
         self.downloaded += found.downloaded
         self.unverified |= found.unverified
         self.absent += [path for path in found.absent if path in perhaps]
+        self.gone += [path for path in found.absent if path not in perhaps]
         self.failed |= {path: why for path, why in found.failed.items() if path not in self.absent}
 
 
@@ -219,11 +223,21 @@ def _show(source: "Source", folder: Path, result: _Result, following: str) -> No
     if len(reasons) > REASONS:
         line("", f"… and {len(reasons) - REASONS} reasons more; --json has them all.")
     if result.failed:
-        line(
-            "",
-            f"{counted(len(result.failed), 'file')} missing or wrong. Run the same command again: it fetches only what is "
-            "missing. --repair sets files that are there but wrong aside, and fetches them anew. What is there can be used: "
-            f"{following}",
-        )
+        line("", f"{counted(len(result.failed), 'file')} missing or wrong. {_remedy(result)}")
+        line("", f"What is there can be used: {following}")
     else:
         line("", f"Licence and citation are in ABOUT.txt and citation.bib. Next: {following}")
+
+
+def _remedy(result: _Result) -> str:
+    """Say what may help with the files that failed."""
+    if len(result.gone) == len(result.failed):
+        mirror = os.environ.get("ECHOLUNG_MIRROR", "").strip()
+        elsewhere = (
+            f"Complete the mirror {mirror}, or unset ECHOLUNG_MIRROR." if mirror else "They were moved or withdrawn."
+        )
+        return f"None is where it should be, so that running this again will not help. {elsewhere}"
+    return (
+        "Run the same command again: it fetches only what is missing. --repair sets files that are there but wrong aside, "
+        "and fetches them anew."
+    )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from echolung.cache.key import canonical, differences, key_digest
+from echolung.cache.key import apart, canonical, differences, key_digest
 
 JSON = st.recursive(
     st.none()
@@ -47,3 +47,10 @@ def test_nothing_but_json(value):
 
 def test_tuples_are_lists():
     assert differences({"a": [1, 2]}, {"a": (1, 2)}) == []
+
+
+def test_apart_names_the_fields_that_are_not_all_equal():
+    a = {"clips": {"size": 224, "frames": 16}, "encoder": {"kind": "random"}}
+    b = {"clips": {"size": 112, "frames": 16, "box": (0, 0, 4, 4)}, "encoder": {"kind": "random"}}
+    assert apart([a, a]) == [{}, {}] and apart([a]) == [{}] and apart([]) == []
+    assert apart([a, b]) == [{"clips.size": 224}, {"clips.size": 112, "clips.box": [0, 0, 4, 4]}]

@@ -213,6 +213,7 @@ def test_list_fits_eighty_columns(shell, store, monkeypatch, phantoms):
     lines = {line.split()[0]: line for line in out.splitlines() if "×" in line}
     assert "5 of 36" in lines["begun"] and "unfinished" in out
     assert "pooled × 192" in lines["pooled"]
+    assert "token_pool none" in out and "token_pool 1" in out
     assert "8 × 192" in lines[store.stem]
     code, out, _ = shell("cache list --json")
     size = {row["name"]: row["bytes"] for row in json.loads(out)}
@@ -222,6 +223,8 @@ def test_list_fits_eighty_columns(shell, store, monkeypatch, phantoms):
     assert "pooled rows only" in out
     code, _, err = shell("cache info")
     assert code == 2 and "several stores" in err
+    code, _, err = shell("probe --dataset phantom-lung")
+    assert code == 2 and "pooled.zarr (token_pool none)" in " ".join(err.split())
 
 
 def test_remove(shell, home, store, tmp_path, monkeypatch):

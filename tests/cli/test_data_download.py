@@ -89,6 +89,18 @@ def test_a_wrong_file_is_named_with_what_to_do(small: Any, typed: Typed, tmp_pat
     assert (folder / f"{bad}.wrong").read_bytes() == b"mine"
 
 
+def test_where_no_place_has_the_files_running_again_is_not_advised(
+    small: Any, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small.root / HOME / "data/dataset_metadata.csv").unlink()
+    code, stdout, _ = typed("data", "download", "pocus")
+    said = " ".join(stdout.split())
+    assert code == 1 and "1 file missing or wrong" in said and "running this again will not help" in said
+    assert "Complete the mirror http://127.0.0.1" in said and "same command again" not in said
+    small.wrong = {f"{HOME}/data/pocus_videos/convex/Cov_[x] é.mp4"}
+    assert "same command again" in " ".join(typed("data", "download", "pocus", "--to", small.root / "to")[1].split())
+
+
 def test_no_network_is_one_paragraph(small: Any, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ECHOLUNG_MIRROR", "http://127.0.0.1:9")
     code, stdout, stderr = typed("data", "download", "pocus")

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -121,6 +122,27 @@ def test_a_dry_run_does_not_write_the_weights_digest_down(typed, phantoms, echol
     words = ["extract", "--dataset", "phantom-lung", "--data", phantoms, *SMALL[2:], "--encoder", checkpoint]
     code, _, err = typed(*words, "--dry-run")
     assert code == 0, err
+    assert list(echolung_home.iterdir()) == []
+
+
+def test_weights_that_are_not_here_are_estimated_by_random_ones(typed, quick, phantoms, echolung_home, monkeypatch):
+    from echolung.downloads import weights
+
+    monkeypatch.setitem(
+        weights.WEIGHTS, "vjepa2-vitl", replace(weights.WEIGHTS["vjepa2-vitl"], architecture="vit_tiny")
+    )
+    words = ["--dataset", "phantom-lung", "--data", phantoms, "--encoder", "vjepa2-vitl"]
+    code, out, err = typed("extract", *words, *SMALL[2:], "--dry-run")
+    text = " ".join(out.split())
+    assert code == 0, err
+    assert "phantom-lung by vjepa2-vitl: nothing is written." in text and "8 (2 × 2 × 2) of 192 numbers" in text
+    assert "echolung encoders download vjepa2-vitl" in text
+    code, out, _ = typed("doctor", *words, "--json")
+    found = json.loads(out)
+    assert code == 0 and found["estimate"]["dim"] == 192
+    assert "are not here" in found["groups"]["extraction"][0]["fix"]
+    code, _, err = typed("extract", *words, *SMALL[2:])
+    assert code == 2 and "downloads nothing by itself" in " ".join(err.split())
     assert list(echolung_home.iterdir()) == []
 
 

@@ -135,6 +135,13 @@ TYPOS = {
 }
 
 
+def test_a_csv_that_is_not_there_is_named_with_the_one_beside_it(typed: Typed, own: Path) -> None:
+    there = table(own, "path,label\na,x\n")
+    said = refused(typed, "probe", "--dataset", own / "video.csv")
+    assert f"no file {own / 'video.csv'}" in said and f"Did you mean '{there.name}'?" in said
+    assert f"echolung extract --dataset {there} --encoder ENCODER" in refused(typed, "probe", "--dataset", there)
+
+
 @pytest.mark.parametrize(("words", "said"), TYPOS.items(), ids=map(" ".join, TYPOS))
 def test_words_and_their_order(typed: Typed, words: tuple[str, ...], said: str) -> None:
     assert said in refused(typed, *words)
