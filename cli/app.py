@@ -35,13 +35,15 @@ FIRST_STEPS = (
     "[cyan]echolung COMMAND -h[/] explains a command."
 )
 
+SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
+
 app = typer.Typer(
     name="echolung",
     help="Encode every ultrasound clip once on a GPU, then ask as many honest questions as you like on a laptop.",
     epilog=FIRST_STEPS,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=SETTINGS,
     rich_markup_mode="rich",
 )
 app.command("demo")(demo.demo)
@@ -116,6 +118,7 @@ def command() -> Any:
     """Return the whole of the commands, as click has them: what is common to all put into each."""
     whole = typer.main.get_command(app)
     common = [param for param in whole.params if param.name in ("quiet", "verbose", "debug")]
+    usage.shorten(whole, SETTINGS)
     _equip(whole, "", common)
     return whole
 
@@ -128,9 +131,7 @@ def _equip(group: Any, path: str, common: list[Any]) -> None:
             if (answer := completion.offers(full, param.name)) is not None:
                 param.shell_complete = answer
         below.params = [*below.params, *common]
-        for param in below.params:
-            if getattr(param, "is_flag", False):
-                param.metavar = " "  # it takes no value, and `<bool>` would say that it does
+        usage.shorten(below, SETTINGS)
         if hasattr(below, "commands"):
             _equip(below, full, common)
 

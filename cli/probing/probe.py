@@ -14,7 +14,7 @@ EVIDENCE = "Evidence"
 
 
 def probe(
-    where: Annotated[str | None, typer.Argument(metavar="[STORE]", help="The store, as with --store.")] = None,
+    where: Annotated[str | None, typer.Argument(metavar="STORE", help="The store, as with --store.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Take the store of this dataset.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Take the store of this encoder.")] = None,
     store: Annotated[

@@ -39,6 +39,7 @@ def test_help_fits_eighty_columns(name: str, typed: Callable[..., Any], monkeypa
     code, out, err = typed(*name.split(), "-h")
     assert (code, err) == (0, "")
     assert "--quiet" in out and "…" not in re.sub(r"\W…|…\W", "", out)
+    assert not re.search(r"--\S+ .*<(int|float|str|bool|path|list)", out), "types are for programmers"
     assert max(map(len, out.splitlines())) <= 80
 
 
