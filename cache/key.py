@@ -25,10 +25,15 @@ def differences(held: Key, expected: Key) -> list[str]:
     a, b = (dict(_flatten(json.loads(canonical(key)))) for key in (held, expected))
     missing = "absent"
     return [
-        f"{field}: is {a.get(field, missing)!r}, expected {b.get(field, missing)!r}"
+        f"{field}: is {_short(a.get(field, missing))}, expected {_short(b.get(field, missing))}"
         for field in sorted(a.keys() | b.keys())
         if a.get(field, missing) != b.get(field, missing)
     ]
+
+
+def _short(value: Any) -> str:
+    """Return a value as Python writes it; of a digest its beginning, which tells it apart as well."""
+    return f"{value[:19]}…" if isinstance(value, str) and value.startswith("sha256:") else repr(value)
 
 
 def apart(keys: Sequence[Key]) -> list[dict[str, Any]]:

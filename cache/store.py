@@ -177,7 +177,13 @@ class TokenStore:
 
     def array(self, name: str) -> Any:
         """Return the Zarr array (or table) `name`, unread (Any: Zarr's own types cannot say which of them it is)."""
-        return self.group[name]
+        try:
+            return self.group[name]
+        except KeyError:
+            raise RunError(
+                f"{self.path.name}: its array {name} is not on disk any more. Was the store moved or removed, or only a part "
+                "of it copied? Name the place where it is now, copy it again, or extract again."
+            ) from None
 
     @property
     def key(self) -> Key:

@@ -85,7 +85,7 @@ def download(
     say(f"Licence: {chosen.licence}")
     say(f"Cite: {weights.citation}")
     if not is_there(chosen):
-        say(f"{chosen.said_size} from {chosen.host}")
+        say(f"{chosen.said_size}, from {chosen.host}")
         asking = sys.stdin.isatty() and sys.stderr.isatty() and not (yes or as_json)
         if asking and not typer.confirm("Download?", default=True, err=True):
             raise typer.Exit(FAILED)

@@ -71,7 +71,8 @@ def read_header(path: Path, tags: tuple[str, ...] = PICTURE) -> Any:
             return dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
     except InvalidDicomError:
         raise DecodeError(
-            f"{path.name} has the name of a DICOM file, and not its content (no DICM after the first 128 bytes)."
+            f"{path.name} has the name of a DICOM file, and not its content (no DICM after the first 128 bytes): something else, "
+            "or encrypted."
         ) from None
     except OSError as error:
         raise DecodeError(f"{path.name} cannot be read: {error.strerror or error}.") from error

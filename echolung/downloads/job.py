@@ -154,6 +154,7 @@ def check(part: Path, known: str, folder: Path, path: str) -> Path:
             shutil.copyfile(part, output_file)
 
     (folder / path).unlink(missing_ok=True)  # of a run that was killed
+    (folder / path).parent.mkdir(parents=True, exist_ok=True)  # pooch's own way fails where two threads make it at once
     registry = {path: f"sha256:{known}" if known else None}
     store = pooch.Pooch(folder, base_url="", registry=registry, urls={path: str(part)})
     return Path(store.fetch(path, downloader=hand_over))

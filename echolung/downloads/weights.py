@@ -42,7 +42,7 @@ class Source:
     def said_size(self) -> str:
         """The size for people."""
         roughly = "about " if self.about else ""
-        return f"{roughly}{in_bytes(self.size)}" if self.size else "of a size not known here"
+        return f"{roughly}{in_bytes(self.size)}" if self.size else "size not known here"
 
     @property
     def digest_kept(self) -> bool:

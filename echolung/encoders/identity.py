@@ -278,7 +278,7 @@ def _absent(weights: Weights, checkpoints: Path) -> str:
     )
     return (
         f"The weights {weights.name} are not on this machine, and echolung downloads nothing by itself. "
-        f"`echolung encoders download {weights.name}` gets them ({source.said_size} from {source.host}, licence "
+        f"`echolung encoders download {weights.name}` gets them ({source.said_size}, from {source.host}, licence "
         f"{source.licence}). By hand: {by_hand}"
     )
 

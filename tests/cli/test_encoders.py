@@ -120,4 +120,4 @@ def test_an_encoder_that_was_not_downloaded(typed, published):
     said = " ".join(said.split())
     assert code == 2
     assert "echolung encoders download vjepa2-vitl" in said
-    assert "1.30 GB from huggingface, licence MIT" in said
+    assert "1.30 GB, from huggingface, licence MIT" in said
