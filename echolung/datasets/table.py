@@ -80,8 +80,13 @@ def load(root: Path, kinds: dict[str, str] | None = None, missing_labels: str = 
 def _given(path: str, folder: Path) -> str:
     """Return a path of the CSV with the letters as the disk has them: macOS takes ä apart into a and two dots."""
     path = str(Path(path).expanduser()) if path.startswith("~") else path
-    forms = (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))
-    return next((form for form in forms if (folder / form).exists()), path)
+    if (folder / path).exists():
+        return path
+    there = Path()
+    for part in Path(path).parts:  # a folder may be written one way, and a file in it the other
+        forms = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        there /= next((form for form in forms if (folder / there / form).exists()), part)
+    return str(there)
 
 
 def _check_paths(rows: pd.DataFrame, root: Path) -> list[Path]:

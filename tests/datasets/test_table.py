@@ -1,3 +1,6 @@
+import itertools
+import unicodedata
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -103,6 +106,22 @@ def test_folder_of_frames_and_absolute_path(tmp_path):
     (tmp_path / "frames" / "v1.b" / "0001.PNG").unlink()
     with pytest.raises(InputError, match=r"names a folder without a frame image .*v1\.b \(line 3\)"):
         load_manifest("table", csv)
+
+
+def test_umlauts_are_found_as_the_disk_writes_them(write, tmp_path):
+    """One letter or a letter and two dots, in any mixture; the same for a table and a disk that differ."""
+    ways = list(itertools.product(("NFC", "NFD"), repeat=2))
+    names = {
+        way: f"{unicodedata.normalize(way[0], f'Größe {i}')}/{unicodedata.normalize(way[1], 'ü.mp4')}"
+        for i, way in enumerate(ways)
+    }
+    for name in names.values():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    for form in ("NFC", "NFD"):
+        rows = "".join(f"{unicodedata.normalize(form, name)},{'xy'[i % 2]}\n" for i, name in enumerate(names.values()))
+        manifest = load_manifest("table", write(f"path,label\n{rows}", touch=False))
+        assert [manifest.file(i).relative_to(tmp_path).as_posix() for i in range(4)] == list(names.values())
 
 
 def test_video_ids(write):
