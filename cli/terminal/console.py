@@ -152,12 +152,17 @@ class Steps:
 
     def log(self, text: str) -> None:
         """Say a sentence without disturbing the bar."""
-        from rich.markup import escape
+        say_above(self.bar, text)
 
-        if self.bar:
-            self.bar.console.print(escape(text), style="dim")
-        else:
-            say(text)
+
+def say_above(bar: "Progress | None", text: str) -> None:
+    """Say a sentence above a bar, or where there is none as any other."""
+    from rich.markup import escape
+
+    if bar:
+        bar.console.print(escape(text), style="dim")
+    else:
+        say(text)
 
 
 @contextmanager

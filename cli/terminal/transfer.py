@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from echolung.cli.terminal.console import EVERY, err, moving, say
+from echolung.cli.terminal.console import EVERY, err, moving, say, say_above
 from echolung.text import in_bytes
 
 if TYPE_CHECKING:
@@ -31,12 +31,7 @@ class Bytes:
 
     def log(self, text: str) -> None:
         """Say a sentence without disturbing the bar."""
-        from rich.markup import escape
-
-        if self.bar:
-            self.bar.console.print(escape(text), style="dim")
-        else:
-            say(text)
+        say_above(self.bar, text)
 
 
 @contextmanager

@@ -13,8 +13,6 @@ from echolung.text import listed
 RECORD_SCHEMA = 2
 """What `echolung.report.run` writes; a test holds the two together."""
 
-SCHEMAS = {"record_schema": RECORD_SCHEMA}
-
 
 def check_files() -> list[Finding]:
     """Check stores, runs and what interrupted commands left."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -280,8 +279,3 @@ AUDIT: tuple[Check, ...] = (
     few_patients,
 )
 """Every check that needs no model."""
-
-
-def scores_beside(findings: Sequence[Finding]) -> dict[str, dict[str, Any]]:
-    """Return code -> figures, of the checks whose figures belong beside the model's."""
-    return {finding.code: finding.scores for finding in findings if finding.scores and finding.code != "EL102"}

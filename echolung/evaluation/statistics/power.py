@@ -42,30 +42,3 @@ def smallest_difference(differences: Float[np.ndarray, " g"], power: float = POW
     if len(differences) < 3:
         return float("nan")
     return smallest_dz(len(differences), power, alpha) * float(differences.std(ddof=1))
-
-
-def smallest_accuracy_difference(
-    discordant: int | float, patients: int, power: float = POWER, alpha: float = ALPHA
-) -> float:
-    """Return the least difference of two accuracies that McNemar's test would find (Connor 1987).
-
-    Solves δ √n = z_α √ψ + z_β √(ψ − δ²), with ψ the share of patients that only one of the runs tells right.
-
-    Args:
-        discordant: ψ. One prediction a patient: several videos of a patient count as less than that many patients.
-        patients: how many.
-        power: how often it shall be found.
-        alpha: two-sided level of the test.
-
-    NaN where even δ = ψ, one run never worse, would not be found.
-    """
-    reach, chance = stats.norm.ppf(1 - alpha / 2), stats.norm.ppf(power)
-
-    def short_of(delta: float) -> float:
-        return float(
-            delta * np.sqrt(patients) - reach * np.sqrt(discordant) - chance * np.sqrt(max(discordant - delta**2, 0.0))
-        )
-
-    if discordant <= 0 or short_of(discordant) < 0:
-        return float("nan")
-    return float(optimize.brentq(short_of, 0.0, discordant))

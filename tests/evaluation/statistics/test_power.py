@@ -7,7 +7,6 @@ from scipy import stats
 from echolung.evaluation.statistics.power import (
     patient_means,
     power_of,
-    smallest_accuracy_difference,
     smallest_difference,
     smallest_dz,
 )
@@ -38,17 +37,3 @@ def test_difference_is_in_units_of_what_is_measured():
     assert np.isnan(smallest_difference(differences[:2]))
     names = np.array(list("bab"))
     assert patient_means(np.array([1.0, 5.0, 3.0]), names).tolist() == [5, 2]
-
-
-@pytest.mark.parametrize(("discordant", "patients"), [(0.3, 100), (0.15, 300)])
-def test_difference_of_accuracies(discordant: float, patients: int):
-    delta = smallest_accuracy_difference(discordant, patients)
-    shares = [(discordant + delta) / 2, (discordant - delta) / 2, 1 - discordant]
-    better, worse, _ = np.random.default_rng(0).multinomial(patients, shares, 6000).T
-    z = (better - worse) / np.sqrt(better + worse)
-    assert (np.abs(z) > stats.norm.ppf(0.975)).mean() == pytest.approx(0.8, abs=0.03)
-
-
-def test_too_few_patients_show_no_difference_of_accuracies():
-    assert np.isnan(smallest_accuracy_difference(0.2, 10)) and np.isnan(smallest_accuracy_difference(0.0, 100))
-    assert smallest_accuracy_difference(0.2, 200) < smallest_accuracy_difference(0.2, 100)
