@@ -33,7 +33,8 @@ def differences(held: Key, expected: Key) -> list[str]:
 
 def _short(value: Any) -> str:
     """Return a value as Python writes it; of a digest its beginning, which tells it apart as well."""
-    return f"{value[:19]}…" if isinstance(value, str) and value.startswith("sha256:") else repr(value)
+    long = isinstance(value, str) and value.startswith("sha256:") and len(value) > 20
+    return repr(f"{value[:19]}…" if long else value)
 
 
 def apart(keys: Sequence[Key]) -> list[dict[str, Any]]:

@@ -181,7 +181,7 @@ def test_other_weights(lungs, predict):
     code, _, err = predict(lungs.probe("linear", "pattern"), lungs.videos, "--encoder", "random:vit_tiny@1")
     assert code == 2 and "The encoder random:vit_tiny@1 is not made as the tokens that this probe was fitted on" in err
     now, then = (identify(spec).weights[:19] for spec in ("random:vit_tiny@1", "random:vit_tiny"))
-    assert f"encoder.weights: is {now}…, expected {then}…" in err
+    assert f"encoder.weights: is '{now}…', expected '{then}…'" in err
 
 
 def test_another_window(lungs, predict, tmp_path):
