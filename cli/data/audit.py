@@ -33,6 +33,7 @@ def audit(
     store: Annotated[
         Path | None, typer.Option(help="Compare tokens of this store of the same videos, too.", metavar="PATH")
     ] = None,
+    crop: options.Crop = "",
     transducer: options.Transducer = None,
     view: options.View = None,
     fold: options.Fold = None,
@@ -46,15 +47,17 @@ def audit(
 ) -> None:
     """Open every video and say what the data give away: shared patients, lonely classes, copies, telling file facts."""
     from echolung.clips.check import check_videos
+    from echolung.clips.crop import parse_box
     from echolung.evaluation.checks.codes import check_codes
     from echolung.evaluation.checks.data import audit as run_checks
 
     check_codes(mute or [])
+    parse_box(crop)
     manifest, _ = options.open_dataset(dataset, data, transducer, kind, drop_unlabelled, view, fold, cycle)
     name, _ = manifest.task(task)
     with steps(f"reading {manifest.name}", "videos", len(manifest.videos)) as bar:
         found = check_videos(
-            manifest, decoder=decoder, workers=workers, time_limit=time_limit, advance=lambda: bar.advance(1)
+            manifest, box=crop, decoder=decoder, workers=workers, time_limit=time_limit, advance=lambda: bar.advance(1)
         )
     if len(found.unreadable) == len(manifest.videos):
         raise InputError(f"Not one of the {len(manifest.videos)} videos of {manifest.name} can be read.")

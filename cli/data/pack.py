@@ -27,6 +27,7 @@ def pack(
     size: Annotated[
         int | None, typer.Option(help="Reduce the short side to this many pixels; default: as stored.", min=16)
     ] = None,
+    crop: options.Crop = "",
     decoder: options.Decoder = "auto",
     workers: options.Workers = None,
     time_limit: options.TimeLimit = 120.0,
@@ -37,11 +38,13 @@ def pack(
 
     from echolung.cli.pretraining.pools import Sources, open_pool
     from echolung.clips import packed
+    from echolung.clips.crop import parse_box
     from echolung.settings import make_folder
     from echolung.text import in_bytes
 
     if out.exists():
         raise InputError(f"There is something at {out} already. Remove it, or name another file.")
+    parse_box(crop)
     sources = Sources(dataset, data, view, fold)
     sources.check()
     pool = open_pool(sources, all_splits)
@@ -57,7 +60,14 @@ def pack(
             bar.advance(1)
 
         made = packed.pack(
-            pool.videos, out, size=size, decoder=decoder, workers=workers, time_limit=time_limit, advance=advance
+            pool.videos,
+            out,
+            size=size,
+            box=crop,
+            decoder=decoder,
+            workers=workers,
+            time_limit=time_limit,
+            advance=advance,
         )
     seconds = time.monotonic() - began
     videos = made.videos[made.videos["reason"] == ""]

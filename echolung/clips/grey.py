@@ -71,10 +71,10 @@ def collate(
 
 
 def read_grey(
-    path: Path, choose: Choose, decoder: str = "auto", span: Span | None = None
+    path: Path, choose: Choose, decoder: str = "auto", span: Span | None = None, box: str = ""
 ) -> UInt8[np.ndarray, "k h w"]:
     """Return the chosen frames of a video in grey, at their own size; DecodeError where it cannot be read."""
-    return to_grey(decode_chosen(path, choose, decoder, span)[0])
+    return to_grey(decode_chosen(path, choose, decoder, span, box)[0])
 
 
 def to_grey(frames: UInt8[np.ndarray, "t h w 3"]) -> UInt8[np.ndarray, "t h w"]:

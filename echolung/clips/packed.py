@@ -46,10 +46,10 @@ class Decoded:
     digest: str
 
 
-def decode_whole(path: Path, size: int | None, decoder: str, span: Span | None = None) -> Decoded:
+def decode_whole(path: Path, size: int | None, decoder: str, span: Span | None = None, box: str = "") -> Decoded:
     """Return the video at `path`, its short side reduced to `size`; DecodeError where it cannot be read.
 
-    `span` says which frames of the file are the video, as in `decode`.
+    `span` says which frames of the file are the video, `box` which part of its picture, as in `decode`.
     """
     clock: list[Float[np.ndarray, " t"]] = []
 
@@ -57,7 +57,7 @@ def decode_whole(path: Path, size: int | None, decoder: str, span: Span | None =
         clock.append(times)
         return np.arange(len(times))
 
-    frames = read_grey(path, choose, decoder, span)
+    frames = read_grey(path, choose, decoder, span, box)
     return Decoded(frames if size is None else reduce_short_side(frames, size), clock[-1], source_digest(path))
 
 
@@ -69,6 +69,7 @@ def pack(
     out: Path,
     *,
     size: int | None = None,
+    box: str = "",
     decoder: str = "auto",
     workers: int | None = None,
     time_limit: int | float = TIME_LIMIT,
@@ -83,6 +84,7 @@ def pack(
             say which frames of a file are the video: no others are packed.
         out: the file; one that is there is replaced.
         size: pixels to which the short side is reduced. None: the stored resolution.
+        box: which part of every picture, as in `decode`.
         decoder: as in `decode`.
         workers: decoding processes; default one a core.
         time_limit: seconds a video may take.
@@ -94,7 +96,7 @@ def pack(
     partial = out.with_name(out.name + ".partial")
     try:
         with h5py.File(partial, "w", libver="latest") as file:
-            table = _write_videos(file, videos, size, decoder, workers, time_limit, advance)
+            table = _write_videos(file, videos, size, box, decoder, workers, time_limit, advance)
             for name in (*TEXTS, *NUMBERS):
                 text = name in TEXTS
                 data = table[name].to_numpy(object if text else np.int64)
@@ -103,7 +105,7 @@ def pack(
             for name, values in zip(SPAN, np.array(of_file, np.int64).T, strict=True):
                 file.create_dataset(f"table/{name}", data=values)
             identity = decoder_identity(decoder, any(is_dicom(Path(path)) for path in videos["path"]))
-            file.attrs.update({"format": FORMAT, "size": size or 0, "decoder": json.dumps(identity)})
+            file.attrs.update({"format": FORMAT, "size": size or 0, "crop": box, "decoder": json.dumps(identity)})
         partial.replace(out)
     except OSError as error:
         raise RunError(f"Cannot write {out}: {_short(error)}. Nothing of it is kept.") from error
@@ -116,6 +118,7 @@ def _write_videos(
     file: h5py.File,
     videos: pd.DataFrame,
     size: int | None,
+    box: str,
     decoder: str,
     workers: int | None,
     time_limit: int | float,
@@ -128,7 +131,7 @@ def _write_videos(
     results = run_in_workers(
         decode_whole,
         range(len(paths)),
-        lambda row: (paths[row], size, decoder, of_file[row]),
+        lambda row: (paths[row], size, decoder, of_file[row], box),
         workers,
         time_limit,
         workers,
@@ -162,11 +165,13 @@ class Pack:
         path: the file.
         videos: its table, one row a video, those that could not be read included (with a `reason`).
         size: pixels to which short sides were reduced; 0: stored resolution.
+        box: which part of every picture it holds, "X,Y,W,H"; "": of DICOM files their tissue region, of others all.
     """
 
     path: Path
     videos: pd.DataFrame
     size: int
+    box: str
     _file: FileIO = field(repr=False)
     _times: int  # where in the file the times begin
 
@@ -193,7 +198,11 @@ class Pack:
                 # Packs made before videos could be a part of their file hold no such columns, and whole files.
                 parts = {n: file[f"table/{n}"][:] if f"table/{n}" in file else -1 for n in SPAN}
                 videos = videos.assign(**{n: file[f"table/{n}"][:] for n in NUMBERS}, **parts)
-                times, size = file["times"].id.get_offset(), int(file.attrs["size"])
+                times, size, box = (
+                    file["times"].id.get_offset(),
+                    int(file.attrs["size"]),
+                    str(file.attrs.get("crop", "")),
+                )
                 moved = [row for row in _ends(videos) if file[f"videos/{row}"].id.get_offset() != videos["offset"][row]]
         except (OSError, KeyError, ValueError, AttributeError, RuntimeError) as error:  # how h5py finds damage
             raise InputError(
@@ -201,7 +210,7 @@ class Pack:
             ) from error
         if moved or times is None:
             raise InputError(f"{path} was rewritten by another program, and its frames moved. Pack the videos again.")
-        return cls(path, videos, size, FileIO(path), times)
+        return cls(path, videos, size, box, FileIO(path), times)
 
     def times(self, row: int) -> Float[np.ndarray, " t"]:
         """Return the time of each frame of a video, seconds; NaN where it has no clock."""

@@ -56,5 +56,6 @@ def begin_folder(folder: Path, recipe: AnyRecipe, pool: Pool, pack: Path | None)
 
 def _frames(pack: Path | None) -> str:
     """Return what a clip's frames are of: a pack that holds them as stored gives the same as the videos themselves."""
-    size = Pack.open(pack).size if pack else None
-    return f"frames packed at {size} pixels" if size else "frames as stored"
+    made = Pack.open(pack) if pack else None
+    stored = f"frames packed at {made.size} pixels" if made and made.size else "frames as stored"
+    return f"{stored}, cut to {made.box}" if made and made.box else stored

@@ -58,6 +58,11 @@ def test_audit(table):
 
 
 def test_bad_input(table, tmp_path):
+    beyond = json.loads(run("data", "audit", table, "--workers", 1, "--crop", "0,0,9,9", "--json").stdout)
+    assert list(beyond["unreadable"]) == ["broken"], "the crop lies in all the others"
+    beyond = run("data", "audit", table, "--workers", 1, "--crop", "0,0,999,9", code=1)
+    assert "Not one of the 14 videos" in str(beyond.exception)
+    assert "must be X,Y,W,H" in str(run("data", "audit", table, "--crop", "1,2", code=1).exception)
     assert "There is no check 'EL1'" in str(run("data", "audit", table, "--mute", "EL1", code=1).exception)
     assert "has no task 'kid'" in str(run("data", "audit", table, "--task", "kid", code=1).exception)
     (tmp_path / "v.csv").write_text("path,patient,source,kind\na.mp4,1,s,ill\nb.mp4,2,s,well\n")

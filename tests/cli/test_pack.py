@@ -88,6 +88,10 @@ def test_pack(data, tmp_path, capsys):
     said = capsys.readouterr()
     assert "Packed 4 videos, 24 frames" in said.out and "videos/s" in said.out and "MB" in said.out
     assert Pack.open(out).videos["height"].tolist() == [32] * 4
+    pack(tmp_path / "cut.h5", "phantom-lung", data / "phantom-lung", crop="0,4,20,16", workers=1)
+    assert Pack.open(tmp_path / "cut.h5").videos["width"].tolist() == [20] * 4
+    with pytest.raises(InputError, match="must be X,Y,W,H"):
+        pack(tmp_path / "no.h5", "phantom-lung", data / "phantom-lung", crop="0,4,20")
     with pytest.raises(InputError, match=r"There is something at .*pack\.h5 already"):
         pack(out, "phantom-lung", data / "phantom-lung")
 

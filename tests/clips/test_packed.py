@@ -108,6 +108,22 @@ def test_reduced(videos, here, tmp_path):
     assert sizes == [int(np.prod(shapes[0])), int(np.prod(shapes[1])), 0, int(np.prod(shapes[2])), 0]
 
 
+def test_cropped(videos, here, tmp_path):
+    """One box for all: what is too small for it is listed as unreadable, with why."""
+    cropped = pack(videos, tmp_path / "cut.h5", box="8,4,40,36", workers=1)
+    whole = pack(videos, tmp_path / "whole.h5", workers=1)
+    assert (cropped.box, whole.box) == ("8,4,40,36", "")
+    good = cropped.videos["reason"] == ""
+    assert good.tolist() == [True, True, False, False, False]
+    assert "does not lie within the picture of d, which is 36 pixels wide" in cropped.videos["reason"][3]
+
+    def every(times: np.ndarray) -> np.ndarray:
+        return np.arange(len(times))
+
+    for row in (0, 1):
+        np.testing.assert_array_equal(cropped.read(row, every)[0], whole.read(row, every)[0][:, 4:40, 8:48])
+
+
 def test_squares():
     frames = np.random.default_rng(0).integers(0, 256, (3, 50, 81), dtype=np.uint8)
     every = np.arange(3)
