@@ -158,8 +158,10 @@ def _file_system(place: RemotePath) -> tuple[Any, str]:
     try:
         return url_to_fs(place.url, **_options(place.url))  # fsspec keeps it, one for each thread
     except ImportError as error:
-        needed = "pip install echolung[s3]" if place.url.startswith("s3") else str(error)
-        raise InputError(f"{place} needs a package that is not installed: {needed}.") from error
+        needed = "s3fs" if place.url.startswith("s3") else str(error)
+        raise InputError(
+            f"{place} needs a package that is not installed: {needed}. Install it, and run this again."
+        ) from error
     except ValueError as error:
         raise InputError(f"{place} is no URL that fsspec can open: {error}.") from error
 

@@ -69,7 +69,7 @@ def extract(
         typer.Option(help="Folder or URL (s3://…); default in ECHOLUNG_HOME/stores.", rich_help_panel=STORAGE),
     ] = None,
     tokens: Annotated[
-        str, typer.Option(help="all, or none: pooled rows only, for linear and mlp.", rich_help_panel=STORAGE)
+        str, typer.Option(help="all, or none: pooled rows only: no attentive probes.", rich_help_panel=STORAGE)
     ] = "all",
     token_pool: Annotated[
         int, typer.Option(help="2: mean over 2 x 2 neighbours, 4 times fewer.", rich_help_panel=STORAGE)

@@ -36,6 +36,11 @@ def cores() -> int:
     return allowed if limit is None else max(1, min(allowed, math.ceil(limit)))
 
 
+def cores_each() -> int:
+    """Return the processors for this process alone, where torchrun started several on this machine; else `cores()`."""
+    return max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
 def _rooms() -> list[int]:
     """Return the bytes left of the limit of each control group that this process is in; cached files can be given up."""
     rooms = []

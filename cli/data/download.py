@@ -161,8 +161,8 @@ def _explain(name: str, source: "Source", folder: Path, to: Path | None, as_json
         return
     steps = [
         *source.steps,
-        f"Put it at {folder}, or anywhere else and name the place with --data. It then looks like this, and one level "
-        "more or less does no harm:",
+        f"Put it at {folder}, or anywhere else and name the place with --data. It then looks like this, and a folder "
+        "or two more around it do no harm:",
     ]
     console = out()
     how: dict[str, Any] = {"highlight": False, "markup": False, "soft_wrap": not console.is_terminal}

@@ -52,7 +52,8 @@ def index(
     say(
         "Next: fill in the column label (rename it to what it says, add more, such as ef)"
         + (", and patient, so that no person is in training and test at once" if unknown else "")
-        + f". Then: echolung data check {_quoted(out)}, and: echolung extract --dataset {_quoted(out)}."
+        + f". Then: echolung data check {_quoted(out)}, and: echolung extract --dataset {_quoted(out)} "
+        "--encoder random:vit_small."
     )
 
 

@@ -141,7 +141,7 @@ def _check_codec(path: Path, header: Any, syntax: Any) -> None:
         )
     if PLUGINS.get(str(syntax)) == "gdcm" and find_spec("gdcm") is None:
         raise DecodeError(
-            f'{path.name} is {syntax.name}, which needs GDCM: pip install "echolung[dicom]", and run this again.'
+            f"{path.name} is {syntax.name}, which needs GDCM, the package python-gdcm: install it, and run this again."
         )
 
 

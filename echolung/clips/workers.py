@@ -28,7 +28,7 @@ from echolung.clips.prepare import prepare, preview
 from echolung.clips.sample import Window, sample
 from echolung.clips.screen import Screen, look
 from echolung.errors import DecodeError, EcholungError
-from echolung.machine import cores
+from echolung.machine import cores_each
 
 TIME_LIMIT = 120.0
 """Seconds that one video may take before its worker is ended."""
@@ -140,7 +140,7 @@ def run_in_workers(
         time_limit: seconds a job.
         ahead: jobs begun before their turn, which bounds memory; default two a worker.
     """
-    workers = workers or cores()
+    workers = workers or cores_each()
     ahead = ahead or 2 * workers
     crew: _Crew[Job] = _Crew(workers, lambda job: (function, list(arguments(job))), time_limit)
     try:

@@ -24,6 +24,8 @@ COLUMNS = {
     "severity.csv": ("video_file", "Severity Score", "A-lines", "B-lines"),
     "clinical_variables.csv": ("patient_id", "cov_test", "pat_age", "pat_sex"),
 }
+UNKNOWN = (-99, -96)
+"""What stands in the place of a number that nobody knows."""
 CLINICAL = {
     "pat_bmi": "clinical_bmi",
     "respiratory_rate": "clinical_respiratory_rate",
@@ -92,7 +94,7 @@ def load(root: Path) -> Manifest:
     for column, name in CLINICAL.items():
         if column in persons:
             values = pd.to_numeric(persons[column], errors="coerce").to_numpy(float)
-            videos[name] = np.where(values > -99, values, np.nan)
+            videos[name] = np.where(np.isin(values, UNKNOWN), np.nan, values)
 
     notes += _notes_on_labels(videos, severity) + _notes_on_absent(videos, severity)
     folds = published_folds(severity["patient"], clinical["cov_test"])

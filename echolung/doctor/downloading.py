@@ -13,7 +13,7 @@ def check_downloads() -> list[Finding]:
     where = source_of("")
     found = []
     if mirror and is_local(where) and not Path(where).is_dir():
-        fix = "Name an existing folder or an URL, or unset ECHOLUNG_MIRROR."
+        fix = "Name an existing folder or a URL, or unset ECHOLUNG_MIRROR."
         found.append(Finding("mirror", "fail", f"ECHOLUNG_MIRROR is {mirror}, and there is no such folder", fix))
     elif mirror:
         found.append(Finding("mirror", "pass", f"ECHOLUNG_MIRROR: {mirror}"))

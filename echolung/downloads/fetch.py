@@ -149,7 +149,7 @@ def _by_hand(files: Sequence[Remote], folder: Path) -> str:
     first = files[0]
     more = f" (the first of {len(files)} files)" if len(files) > 1 else ""
     return (
-        "Without a way out to the internet, set ECHOLUNG_MIRROR to a copy of these hosts (an URL, or a folder that `wget "
+        "Without a way out to the internet, set ECHOLUNG_MIRROR to a copy of these hosts (a URL, or a folder that `wget "
         f"--force-directories` filled), or put files in place by hand: {first.urls[0]} belongs at {folder / first.path}{more}."
     )
 

@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 def source_of(url: str) -> str:
     """Return `url`, or where ECHOLUNG_MIRROR has it: https://host/a/b is its host/a/b, as `wget --force-directories` leaves it.
 
-    The mirror is an URL (then the answer is one) or a folder (then the answer is a path).
+    The mirror is a URL (then the answer is one) or a folder (then the answer is a path).
     """
     mirror = os.environ.get("ECHOLUNG_MIRROR", "").strip()
     if not mirror:

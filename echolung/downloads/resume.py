@@ -72,7 +72,7 @@ def bring(source: str, part: Path, size: int, transfer: Transfer) -> bool:
     """Make `part` the whole of `source`, going on from what is in it; return whether any of it was there before.
 
     Args:
-        source: an URL, or the path of a file of a mirror.
+        source: a URL, or the path of a file of a mirror.
         part: the partial file; its folder exists. Beside it lies what the server said of the file.
         size: bytes that the whole has; 0: not known.
         transfer: what the downloads of one folder share.

@@ -34,7 +34,7 @@ def _smaller(found: Estimate) -> list[str]:
     if tokens and h % 2 == w % 2 == 0:
         options.append(f"--token-pool 2 (about {in_bytes(found.bytes - 0.75 * tokens)})")
     if tokens:
-        options.append(f"--tokens none (about {in_bytes(found.bytes - tokens)}; for the probes linear and mlp)")
+        options.append(f"--tokens none (about {in_bytes(found.bytes - tokens)}; for all but the attentive probes)")
     return options
 
 

@@ -13,7 +13,7 @@ from echolung.extraction.plan import ExtractionPlan
 from echolung.extraction.pooling import GridPool
 from echolung.extraction.run import encode
 from echolung.extraction.sources import cut_from
-from echolung.machine import cores
+from echolung.machine import cores, cores_each
 from echolung.text import about
 
 PATIENCE = 3.0
@@ -83,7 +83,7 @@ def measure(plan: ExtractionPlan, encoder: Encoder, batch: int, workers: int | N
         device,
         clip,
         float(np.mean(decoding)) if decoding else float("nan"),
-        workers or cores(),
+        workers or cores_each(),
         tokens * encoder.spec.dim * 2,
         how,
     )

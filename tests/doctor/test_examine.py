@@ -191,6 +191,10 @@ def test_a_containers_limit_of_processors(monkeypatch, tmp_path):
     monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: set(range(64)))
     found = threads._processors()
     assert found.level == "pass" and found.what.startswith("4 of the machine's 64")
+    assert machine.cores_each() == 4
+    for processes, each in (("2", 2), ("8", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert machine.cores_each() == each
 
 
 def test_one_thread_of_many(monkeypatch):
