@@ -1,4 +1,4 @@
-"""`echolung data download`: a data set into ECHOLUNG_HOME, or what to do where its makers give it out themselves."""
+"""`echolung data download`: a dataset into ECHOLUNG_HOME, or what to do where its makers give it out themselves."""
 
 import os
 import shlex
@@ -42,7 +42,7 @@ def download(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before downloading.")] = False,
     as_json: options.Json = False,
 ) -> None:
-    """Download a data set, or say how to get one that lies behind an agreement; run again, it goes on."""
+    """Download a dataset, or say how to get one that lies behind an agreement; run again, it goes on."""
     from echolung.downloads.data import SOURCES, remotes
     from echolung.settings import home, make_folder
 
@@ -137,7 +137,7 @@ def _unknown(name: str, sources: "dict[str, Source]") -> str:
         return f"{name} is made, not downloaded: echolung data phantom --layout {name}"
     if name == "table":
         return "table is the name of your own videos: there is nothing to download. See docs/datasets/table.md."
-    return f"There is no data set {name!r} to download; there are {', '.join(sources)}.{suggest(name, sources)}"
+    return f"There is no dataset {name!r} to download; there are {', '.join(sources)}.{suggest(name, sources)}"
 
 
 def _write_about(source: "Source", folder: Path) -> None:
@@ -151,7 +151,7 @@ def _write_about(source: "Source", folder: Path) -> None:
 
 
 def _explain(name: str, source: "Source", folder: Path, to: Path | None, as_json: bool) -> None:
-    """Say how to get a data set that its makers give out themselves."""
+    """Say how to get a dataset that its makers give out themselves."""
     check = f"echolung data check {name}" + (f" --data {shlex.quote(str(folder))}" if to else "")
     if as_json:
         facts = {"title": source.title, "home": source.home, "licence": source.licence, "citation": source.citation}

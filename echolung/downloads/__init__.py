@@ -1,1 +1,1 @@
-"""Files from elsewhere: data sets and weights, resumable, each checked against a digest kept here."""
+"""Files from elsewhere: datasets and weights, resumable, each checked against a digest kept here."""

@@ -1,4 +1,4 @@
-"""Data sets: what can be downloaded from where, and what lies behind an agreement, with licence and citation."""
+"""Datasets: what can be downloaded from where, and what lies behind an agreement, with licence and citation."""
 
 from dataclasses import dataclass
 from importlib.resources import files as package_files
@@ -12,7 +12,7 @@ POCUS_REVISION = "5ab134eb60b913665a37a7535503150018232045"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a data set comes from.
+    """Where a dataset comes from.
 
     Attributes:
         title: its name, for people.
@@ -38,7 +38,7 @@ class Source:
 
 
 def remotes(name: str) -> list[Remote]:
-    """Return the files of a data set that can be downloaded, with the digests of `digests/<name>.txt`.
+    """Return the files of a dataset that can be downloaded, with the digests of `digests/<name>.txt`.
 
     A line there is `sha256  bytes  path`, or `-  0  path` of a file whose digest is not kept here.
     """

@@ -1,4 +1,4 @@
-"""A file elsewhere, as the tables of data sets and weights describe it; free of what downloads it."""
+"""A file elsewhere, as the tables of datasets and weights describe it; free of what downloads it."""
 
 from dataclasses import dataclass
 
