@@ -225,6 +225,8 @@ def remove(
     removed = []
     for path in paths:
         what = f"{path.name} ({_clips(path)}{size_text(sum(file_sizes(path).values()))})"
+        if isinstance(path, Path) and path.is_symlink():
+            what = f"the link {path.name} (the store stays at {path.resolve()})"
         if yes or _agreed(f"Remove {what}?"):
             _remove(path)
             removed.append(str(path))
@@ -257,7 +259,10 @@ def _remove(path: "Place") -> None:
         doomed = path.with_name(path.name + ".removed")
         delete(doomed)
         path.rename(doomed)  # so that what a kill leaves is no store
-        delete(doomed)
+        if doomed.is_symlink():  # a name for a store that lies elsewhere, and stays there
+            doomed.unlink()
+        else:
+            delete(doomed)
     for lock in path.parent.glob(f"{glob.escape(path.name)}*.lock"):
         lock.unlink(missing_ok=True)
 

@@ -1,6 +1,7 @@
 """`echolung explain`: where in its clips an encoder's answer comes from, as pictures and as a share inside the ventricle."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -92,7 +93,11 @@ def explain(
     task = manifest.tasks.get(trained.task) if trained else next(iter(manifest.tasks.values()), None)
     rows = named_rows(manifest, videos.split(",")) if videos else spread_rows(manifest, count, tracings, task)
     lines = []
-    with steps("explaining", "videos", len(rows)) as bar:
+    # Drawn beside the folder and moved there at the end: after Ctrl-C it is as empty as the same command wants it.
+    with (
+        TemporaryDirectory(dir=to.absolute().parent, prefix=f".{to.name}-") as drawn,
+        steps("explaining", "videos", len(rows)) as bar,
+    ):
         for row, seen in zip(rows, explainer.explain(manifest, rows, tracings, task, decoder), strict=True):
             bar.advance()
             video = manifest.videos.iloc[row]
@@ -101,7 +106,9 @@ def explain(
                 continue
             lines.append({**_line(seen), "patient": video["patient"] or video["video_id"]})
             if pictures:
-                _draw(seen, to)
+                _draw(seen, Path(drawn))
+        for file in Path(drawn).iterdir():
+            file.replace(to / file.name)
     _hand_over(lines, to, as_json)
     settings = {
         "encoder": encoder,

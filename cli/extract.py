@@ -261,7 +261,7 @@ def show_store(store: "TokenStore", as_json: bool) -> None:
     what = f"{tokens} tokens ({t} × {h} × {w})" if tokens else "the mean over tokens"
     size = f", {facts['bytes'] / 1e6:.1f} MB on disk" if store.finished else ""
     out().print(
-        f"[bold]{store.path.name}[/]\n{facts['complete']} of {store.clips} clips, {what} of {dim} numbers each{size}"
+        f"[bold]{escape(store.path.name)}[/]\n{facts['complete']} of {store.clips} clips, {what} of {dim} numbers each{size}"
     )
     for name, reason in failures.items():
         out().print(f"[red]unreadable[/] {escape(name)}: {escape(reason)}")

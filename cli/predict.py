@@ -154,9 +154,8 @@ def _show(probe: "Probe", table: "pd.DataFrame") -> None:
     from rich.table import Table
 
     console, about = out(), probe.about
-    console.print(
-        f"\n[bold]{about.get('dataset')} · {about.get('task')}[/] · {probe.kind} probe on {escape(str(about.get('encoder')))}"
-    )
+    asked = f"{about.get('dataset')} · {about.get('task')}"
+    console.print(f"\n[bold]{escape(asked)}[/] · {probe.kind} probe on {escape(str(about.get('encoder')))}")
     # With a temperature the calibrated probabilities are those to look at; the file has both.
     prefix = "calibrated" if probe.classes and f"calibrated_{probe.classes[0]}" in table else "p"
     grid = Table(box=None, header_style="bold", pad_edge=False)

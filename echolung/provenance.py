@@ -5,7 +5,7 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,15 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "optuna", "zarr", "pandas", "av", 
 
 SECRET = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
 """User and password in a URL."""
+QUERY = re.compile(r"(?<=://)([^?\s]*)\?\S*")
+"""What follows a URL's question mark: often a token that opens it."""
 
 
 def command_line(words: Sequence[str] | None = None) -> str:
     """Return what was typed, quoted so that it can be pasted into a shell.
 
     The folder of the user is written $HOME, and a folder that has the user's name /$USER/: the command repeats the run
-    all the same, and can be shown. User and password in a URL are left out.
+    all the same, and can be shown. User and password in a URL, and what follows its question mark, are left out.
 
     Args:
         words: the command without its first word; None: that of this process.
@@ -31,24 +33,41 @@ def command_line(words: Sequence[str] | None = None) -> str:
 
 
 def _shown(word: str) -> str:
-    word = SECRET.sub("", word)
-    for name, pattern in _personal():
-        head, found, tail = _split(word, pattern)
-        if found:
-            return f'{_quoted(head)}"${name}"{_quoted(tail)}'
-    return shlex.quote(word)
+    """Return a word as a shell reads it, its personal parts as variables, which stand outside the single quotes."""
+    pieces = _pieces(_without_secrets(word))
+    return "".join(f'"${text}"' if personal else _quoted(text) for text, personal in pieces) or "''"
 
 
-def _personal() -> list[tuple[str, str]]:
-    """Return (variable, regular expression of what it stands for in a path)."""
+def impersonal(value: Any) -> Any:
+    """Return settings without what `command_line` leaves out, too: their texts with $HOME and /$USER/."""
+    if isinstance(value, dict):
+        return {name: impersonal(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [impersonal(each) for each in value]
+    if isinstance(value, str | os.PathLike):
+        pieces = _pieces(_without_secrets(str(value)))
+        return "".join(f"${text}" if personal else text for text, personal in pieces)
+    return value
+
+
+def _without_secrets(text: str) -> str:
+    return QUERY.sub(r"\1", SECRET.sub("", text))
+
+
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
+    """Yield (piece, False) and (name of a variable, True) in turn, empty pieces left out."""
     home, user = os.environ.get("HOME", "").rstrip("/"), os.environ.get("USER", "")
-    patterns = [("HOME", rf"(?:^|(?<=[=:])){re.escape(home)}(?=/|$)")] if home else []
-    return [*patterns, ("USER", rf"(?<=/){re.escape(user)}(?=/|$)")] if user else patterns
-
-
-def _split(word: str, pattern: str) -> tuple[str, bool, str]:
-    match = re.search(pattern, word)
-    return (word[: match.start()], True, word[match.end() :]) if match else (word, False, "")
+    # Where a path begins: at the start, and behind what joins several into one word.
+    known = [("HOME", rf"(?:^|(?<=[=:,])){re.escape(home)}(?=[/:,]|$)")] if home else []
+    known += [("USER", rf"(?<=/){re.escape(user)}(?=[/:,]|$)")] if user else []
+    done = 0
+    for match in re.finditer("|".join(f"(?P<{name}>{pattern})" for name, pattern in known), text) if known else ():
+        if text[done : match.start()]:
+            yield text[done : match.start()], False
+        yield str(match.lastgroup), True
+        done = match.end()
+    if text[done:]:
+        yield text[done:], False
 
 
 def _quoted(text: str) -> str:
@@ -92,9 +111,9 @@ def origin(device: str = "") -> dict[str, Any]:
 
 
 def write_origin(file: Path, settings: dict[str, Any], device: str = "") -> None:
-    """Write a record of how the files beside it came about; `settings` as JSON has them."""
+    """Write a record of how the files beside it came about; `settings` as JSON has them, without personal folders."""
     import json
     from datetime import UTC, datetime
 
-    record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **origin(device), "settings": settings}
+    record = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **origin(device), "settings": impersonal(settings)}
     file.write_text(json.dumps(record, indent=1, ensure_ascii=False, default=str) + "\n", "utf-8")

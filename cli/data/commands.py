@@ -192,18 +192,19 @@ def _show(manifest: "Manifest", found: "Check") -> None:
     patients, sources = _count(manifest, "patient"), _count(manifest, "source")
     there = ((len(manifest.videos), "video"), (patients, "patient"), (sources, "source"))
     sizes = [f"{number or 'unknown'} {what}{'' if number == 1 else 's'}" for number, what in there]
-    console.print(f"[bold]{manifest.name}[/]: {', '.join(sizes)}")
+    console.print(f"[bold]{escape(manifest.name)}[/]: {', '.join(sizes)}")
     for name, task in manifest.tasks.items():
         if not task.classes:
             values = manifest.videos[task.column].astype(float)
-            console.print(f"  {name}: {values.notna().sum()} videos, {values.min():g} to {values.max():g}")
+            console.print(f"  {escape(name)}: {values.notna().sum()} videos, {values.min():g} to {values.max():g}")
             continue
-        table = Table(title=f"{name}{' (ordinal)' if task.ordinal else ''}", title_justify="left")
+        table = Table(title=f"{escape(name)}{' (ordinal)' if task.ordinal else ''}", title_justify="left")
         for column in ("class", "videos", "patients", "sources"):
             table.add_column(column, justify="left" if column == "class" else "right")
         for label, counts in _per_class(manifest, name).items():
             table.add_row(
-                label, *(str(counts[unit]) if counts[unit] else "–" for unit in ("videos", "patients", "sources"))
+                escape(label),
+                *(str(counts[unit]) if counts[unit] else "–" for unit in ("videos", "patients", "sources")),
             )
         console.print(table)
     videos = found.videos.dropna(subset=["frames"])

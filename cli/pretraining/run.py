@@ -12,7 +12,7 @@ from echolung.cli.pretraining.next import what_next
 from echolung.cli.pretraining.runs import ASKED, Asked, checkpoint_of, is_first
 from echolung.cli.terminal.console import counted, out, print_json
 from echolung.provenance import write_origin
-from echolung.text import listed
+from echolung.text import listed, quoted
 
 if TYPE_CHECKING:
     from echolung.cli.terminal.live import Live
@@ -114,6 +114,14 @@ class Run:
         _copy(outcome.checkpoint, path)
         return path
 
+    @property
+    def _known_as(self) -> str:
+        """What --resume takes: its name, or of a folder elsewhere the path, quoted."""
+        from echolung.settings import home
+
+        beside = self.folder.absolute().parent == (home() / "pretraining").absolute()
+        return self.folder.name if beside else quoted(self.folder.absolute())
+
     def _told(
         self, outcome: "Outcome", summary: dict[str, Any], broken: dict[str, str], checkpoint: Path | None
     ) -> list[str]:
@@ -127,7 +135,7 @@ class Run:
         if broken:
             lines.append(f"[red]{counted(len(broken), 'video')} could not be read[/]: {escape(listed(broken, 5))}")
         if checkpoint is None:
-            return [*lines, f"Stopped, and saved. To go on: echolung pretrain --resume {name}"]
+            return [*lines, f"Stopped, and saved. To go on: echolung pretrain --resume {escape(self._known_as)}"]
         if outcome.checkpoint.name.startswith("best"):
             best = json.loads((self.folder / "best.json").read_text("utf-8"))
             when = f"that of step {best['step']:,}" if best["step"] else "the one it started from: no look was better"

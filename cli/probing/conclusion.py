@@ -55,11 +55,14 @@ def conclude(
     findings = check_result(result, summary, store, twins, mute)
     extra = {**(extra or {}), **_of_store(result, store)}
     seconds = time.perf_counter() - began
-    # Shown first: if saving fails, the result has at least been seen.
+    # Shown first: if saving fails, the result has at least been seen. And what was computed is saved if showing fails.
     if not as_json:
-        show(result, summary, store, seconds, twins)
-        show_extra(extra)
-        show_findings(findings)
+        try:
+            show(result, summary, store, seconds, twins)
+            show_extra(extra)
+            show_findings(findings)
+        except Exception as error:
+            say(f"The table could not be shown ({type(error).__name__}: {error}); the run is saved.")
     folder = save_run(result, summary, store, seconds, to, twins, findings, extra)
     if as_json:
         fields = {"settings": result.settings, "metrics": summary.to_json(), "notes": list(result.notes)}

@@ -71,8 +71,9 @@ def show(found: "LabelEfficiency", store: "TokenStore", seconds: float) -> None:
 
     settings, console = found.settings, out()
     given = ", ".join(f"{name} {value}" for name, value in settings["hyper"].items())
+    what = f"{settings['dataset']} · {settings['task']}"
     console.print(
-        f"\n[bold]{settings['dataset']} · {settings['task']}[/] · {settings['probe']} probe{f' ({given})' if given else ''} on "
+        f"\n[bold]{escape(what)}[/] · {settings['probe']} probe{escape(f' ({given})') if given else ''} on "
         f"{escape(str(store.group.attrs.get('encoder')))} · label efficiency, protocol nested"
     )
     console.print(_table(found))

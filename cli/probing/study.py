@@ -150,6 +150,8 @@ def _show_and_save(
     mute: list[str],
     report: bool,
 ) -> None:
+    from rich.markup import escape
+
     from echolung.cli.probing.conclusion import conclude, write_report
     from echolung.report.study import save_study
 
@@ -160,7 +162,7 @@ def _show_and_save(
         found.result, store, began, to=to, as_json=as_json, mute=mute, report=False, extra=extra
     )  # fmt: skip
     if not as_json:
-        out().print(f"Study {found.name}: {told['complete']} trials finished, {told['pruned']} pruned")
+        out().print(f"Study {escape(found.name)}: {told['complete']} trials finished, {told['pruned']} pruned")
     save_study(found, folder)
     if report:
         write_report(folder, store)

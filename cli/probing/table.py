@@ -54,7 +54,7 @@ def show(
     optimistic = " [bold red](optimistic)[/]" if is_optimistic(settings) else ""
     given = ", ".join(f"{name} {_either(value)}" for name, value in settings.get("hyper", {}).items())
     console.print(
-        f"\n[bold]{what_of(settings)}[/] · {settings['probe']} probe{f' ({given})' if given else ''} on "
+        f"\n[bold]{escape(what_of(settings))}[/] · {settings['probe']} probe{escape(f' ({given})') if given else ''} on "
         f"{escape(str(store.group.attrs.get('encoder')))} · protocol {settings['protocol']}{optimistic}"
     )
     keys = _setting_keys(result)
@@ -64,7 +64,7 @@ def show(
     if not wide:
         names = " · ".join(_short(key) for key in keys)
         chosen = ", ".join(f"fold {i}: {_setting(choice, keys)}" for i, choice in enumerate(result.chosen))
-        console.print(f"Chosen ({names}): {chosen}")
+        console.print(escape(f"Chosen ({names}): {chosen}"))
     for line in _beside(result, summary, seconds):
         console.print(line)
     for note in result.notes:
@@ -153,6 +153,9 @@ def _shown(result: "Result") -> list[str]:
 
 
 def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
+    """Return lines, in which names of the user's are escaped."""
+    from rich.markup import escape
+
     settings, shared = result.settings, result.shared
     lines = []
     if summary.patients_per_class:
@@ -160,7 +163,7 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
         per_class = summary.patients_per_class.items()
         counts = ", ".join(f"{name}{':' if name[-1:].isdigit() else ''} {count}" for name, count in per_class)
         where = " in the test part" if "split" in settings else ""
-        lines.append(f"Patients per class{where}: {counts}")
+        lines.append(escape(f"Patients per class{where}: {counts}"))
     colour = "green" if shared["patients"] == 0 else "red"
     shares = f"[{colour}]{shared['patients']} patients shared[/] between train and test"
     if settings["group"] == "source":
@@ -174,7 +177,7 @@ def _beside(result: "Result", summary: "Summary", seconds: float) -> list[str]:
         )
         mixed = f" ({summary.mixed_patients} with videos of several classes left out)" if summary.mixed_patients else ""
         lines.append(f"One prediction a patient: {values}{mixed}")
-    lines += [*_numbers(result, summary), *_two_classes(result, summary), *_fit(result, summary)]
+    lines += map(escape, [*_numbers(result, summary), *_two_classes(result, summary), *_fit(result, summary)])
     if result.looks is not None:
         lines.append(_optimism(result))
     repeats = settings.get("repeats", 1)

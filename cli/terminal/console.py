@@ -181,7 +181,7 @@ def steps(title: str, unit: str, total: int = 0) -> Iterator[Steps]:
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),

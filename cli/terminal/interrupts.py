@@ -30,10 +30,11 @@ SAFE = {
     "encoders download": "Files that are whole are kept, and the rest goes on where it stopped.",
     "data motion-mask": "Videos that are done are kept.",
     "cache verify": "The store is as it was.",
+    "explain": "Nothing half-written is left.",
 }
 """Command -> what has become of its work."""
 
-AGAIN = {"probe": "To begin again", "cache verify": "To begin again"}
+AGAIN = dict.fromkeys(("probe", "cache verify", "explain"), "To begin again")
 """Command -> what the same command line does, where it does not go on."""
 
 

@@ -59,7 +59,9 @@ def _judge(name: str, file: Path, result: Any) -> Finding:
 
 def _look(file: Path) -> str:
     """Return what is wrong with the decoded frames; "" where nothing is."""
-    frames, wanted = decode(file), picture()
+    # By name, where it is decord's: "auto" would let another step in, and a broken one would never be found.
+    reader = "decord" if decoder_for(file) == "decord" else "auto"
+    frames, wanted = decode(file, reader), picture()
     if len(frames) != len(wanted):
         return f"{len(frames)} frames of {len(wanted)}"
     halves, expected = (_halves(video) for video in (frames, wanted))
@@ -144,7 +146,7 @@ def _version(reader: str) -> str:
 def _fix(reader: str) -> str:
     package = LIBRARIES.get(reader, reader)
     other = " Until then --decoder av reads such files." if reader == "decord" else ""
-    return f"Install it anew: pip install --force-reinstall {package}.{other}"
+    return f"Install it anew: uv sync --reinstall-package {package}, or pip install --force-reinstall {package}.{other}"
 
 
 def _said(error: Exception) -> str:

@@ -242,6 +242,10 @@ def test_remove(shell, home, store, tmp_path, monkeypatch):
     monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
     code, _, err = shell("cache remove", store.name)
     assert code == 0 and "Kept" in err and store.exists()
+    link = store.with_name("link.zarr")
+    link.symlink_to(store)
+    code, _, err = shell("cache remove --yes link")
+    assert code == 0 and "the store stays at" in err and store.exists() and not link.is_symlink()
     (store / "zarr.json").write_text("{")  # damaged, and yet a store
     code, _, err = shell("cache remove --yes", store.stem)
     assert code == 0, err

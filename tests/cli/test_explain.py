@@ -68,6 +68,23 @@ def test_pictures_and_shares_of_a_convolutional_encoder(explain, tmp_path):
             assert strip.width > 8 * 112
 
 
+def test_stopped_it_leaves_nothing_that_the_same_command_would_refuse(explain, tmp_path, monkeypatch):
+    from echolung.cli import explain as module
+
+    draw = module._draw
+
+    def stopped(seen, folder):
+        draw(seen, folder)
+        assert len(list(folder.iterdir())) == 2
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_draw", stopped)
+    words = ("--encoder", "random:uniformer_tiny", "--head", write_head(tmp_path / "head", 192), *SMALL)
+    code, _, err = explain(*words)
+    assert code == 130 and "Nothing half-written is left. To begin again: echolung explain" in err
+    assert {path.name for path in tmp_path.iterdir()} == {"head", "out"} and not list((tmp_path / "out").iterdir())
+
+
 def test_classes_and_what_is_explained(explain, tmp_path):
     head = write_head(tmp_path / "head", 192, ("EF >= 50", "EF < 50"))
     words = ("--encoder", "random:uniformer_tiny", "--head", head, *SMALL, "--no-pictures", "--json")

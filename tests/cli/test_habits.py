@@ -165,6 +165,18 @@ def test_the_command_is_as_typed_but_for_secrets(monkeypatch: pytest.MonkeyPatch
     assert shlex.split(os.path.expandvars(line))[1:-1] == [*words, "--storage"]
 
 
+def test_nobody_is_named_however_often(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    monkeypatch.setenv("USER", "ada")
+    words = ["/home/ada/a.csv,/home/ada/b c.csv", "--x=/home/ada/x/ada/y", "", "/home/adam/z"]
+    line = provenance.command_line([*words, "https://host/file?token=secret"])
+    assert "/ada/" not in line and "secret" not in line and "https://host/file" in line
+    assert shlex.split(os.path.expandvars(line))[1:-1] == words
+    provenance.write_origin(tmp_path / "run.json", {"data": ["/home/ada/x", 1], "head": "/scratch/ada", "none": None})
+    settings = json.loads((tmp_path / "run.json").read_text("utf-8"))["settings"]
+    assert settings == {"data": ["$HOME/x", 1], "head": "/scratch/$USER", "none": None}
+
+
 def test_the_same_command_gives_the_same_run(
     typed: Callable[..., Any], write_classes: Callable[..., Any], echolung_home: Path
 ) -> None:

@@ -107,3 +107,35 @@ def test_what_was_learnt_is_not_tested(typed, store):
 def test_what_does_not_go_together(typed, store, words, said):
     code, _, err = typed("probe", store, *words)
     assert code == 2 and said in " ".join(err.split())
+
+
+def test_names_with_square_brackets_are_names(typed, write_store, tmp_path):
+    """Rich takes [/low] for the end of a style: it must neither vanish nor cost the run."""
+    random, names = np.random.default_rng(0), [f"v[b]{i:02d}" for i in range(24)]
+    classes = ["mild [/low]", "mild [red]"]
+    videos = pd.DataFrame(
+        {"video_id": names, "patient": names, "source": "s", "a [/b]": [classes[i % 2] for i in range(24)]}
+    )
+    values = random.normal(size=(24, 1, 1, 1, 6))
+    tasks = {"a [/b]": Task("classification", "a [/b]", tuple(classes))}
+    store = write_store(values, videos, tasks, dataset="d[/x]").path
+    for more in ([], ["--label-fractions", "0.5,1", "--label-seeds", 1]):
+        code, out, err = typed("probe", store, *FAST, "--out", tmp_path / f"run{len(more)}", *more)
+        assert code == 0 and "could not be shown" not in err, err
+        assert "d[/x] · a [/b]" in out
+    assert (tmp_path / "run0" / "record.json").is_file()
+    code, out, err = typed("probe", store, *FAST, "--out", tmp_path / "run1", "--no-report")
+    assert "mild [/low] 12, mild [red] 12" in out and "Of 'mild [red]', mean ± sd" in out
+    code, out, err = typed("predict", tmp_path / "run1", store)
+    assert code == 0 and "d[/x] · a [/b]" in out, err
+    code, out, err = typed("leaderboard", "--runs", tmp_path)
+    assert code == 0 and "d[/x] · a [/b]" in out, err
+
+
+def test_what_cannot_be_shown_is_saved(typed, store, tmp_path, monkeypatch):
+    from echolung.cli.probing import table
+
+    monkeypatch.setattr(table, "_fold_table", lambda *_: 1 / 0)
+    code, _, err = typed("probe", store, *FAST, "--no-report", "--out", tmp_path / "run")
+    assert code == 0 and "could not be shown (ZeroDivisionError" in err
+    assert (tmp_path / "run" / "predictions.csv").is_file()

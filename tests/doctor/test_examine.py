@@ -1,6 +1,7 @@
 """The whole of the doctor, and what it says where something is wrong."""
 
 import json
+import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from filelock import Timeout
 from echolung import machine
 from echolung.doctor import decoders, device, downloading, examine, files, installation, space, threads
 from echolung.doctor.finding import Finding
+from echolung.errors import DecodeError
 from echolung.report.run import RECORD_SCHEMA
 
 
@@ -107,7 +109,7 @@ def test_every_format_is_decoded():
 def test_wrong_frames_are_seen(monkeypatch):
     right = decoders.picture()
     shown = []
-    monkeypatch.setattr(decoders, "decode", lambda file: shown.pop())
+    monkeypatch.setattr(decoders, "decode", lambda file, decoder: shown.pop())
     shown.append(right)
     assert decoders._look(Path("x")) == ""
     shown.append(right[:-1])
@@ -121,7 +123,16 @@ def test_wrong_frames_are_seen(monkeypatch):
 def test_the_library_is_named_that_fails(tmp_path):
     found = decoders._judge("AVI", tmp_path / "a.gif", "11 frames of 12")
     assert found.level == "fail" and found.what.startswith("PyAV ") and "wrongly: 11 frames of 12" in found.what
-    assert found.fix == "Install it anew: pip install --force-reinstall av."
+    assert found.fix == "Install it anew: uv sync --reinstall-package av, or pip install --force-reinstall av."
+
+
+def test_a_broken_decord_is_found_though_pyav_could_step_in(monkeypatch, tmp_path):
+    pytest.importorskip("decord")
+    decoders._video("libx264")(tmp_path / "a.mp4")
+    assert decoders._look(tmp_path / "a.mp4") == ""
+    monkeypatch.setitem(sys.modules["echolung.clips.decode"].READERS, "decord", lambda path: 1 / 0)
+    with pytest.raises(DecodeError):
+        decoders._look(tmp_path / "a.mp4")
 
 
 # ---- space -----------------------------------------------------------------------------------------------------------
