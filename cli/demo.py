@@ -127,7 +127,7 @@ def _probe(store: Any, task: str, to: Path) -> dict[str, Any]:
 
     shutil.rmtree(to, ignore_errors=True)  # of an earlier demo
     run = run_probe(store, task=task, probe="linear", device="cpu", to=to)
-    record: dict[str, Any] = json.loads((run / "record.json").read_text())
+    record: dict[str, Any] = json.loads((run / "record.json").read_text("utf-8"))
     return record
 
 

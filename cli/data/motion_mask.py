@@ -8,7 +8,7 @@ import typer
 from echolung.cli import options
 from echolung.cli.terminal.console import counted, print_json, say, steps
 from echolung.cli.terminal.console import out as console
-from echolung.text import listed
+from echolung.text import listed, quoted
 
 if TYPE_CHECKING:
     from echolung.clips.motion_dataset import Masked
@@ -92,4 +92,4 @@ def _show(done: "Masked", table: Path) -> None:
     say(
         "Only text that never changes, bright on dark, is looked for: see some of the videos yourself before they leave."
     )
-    say(" ".join([f"Next: echolung extract --dataset {table}", *done.options]))
+    say(" ".join([f"Next: echolung extract --dataset {quoted(table)}", *done.options]))

@@ -186,7 +186,7 @@ def _labelled(manifest: "Manifest", task: str) -> "Manifest":
 
 
 def _some(manifest: "Manifest", most: int) -> "Manifest":
-    """Return a manifest of whole patients drawn at random, with at most that many videos."""
+    """Return a manifest of whole patients drawn at random, with at most that many videos (of one that has more, so many)."""
     from dataclasses import replace
 
     import numpy as np
@@ -197,8 +197,8 @@ def _some(manifest: "Manifest", most: int) -> "Manifest":
     order = dict(zip(names, np.random.default_rng(0).permutation(len(names)), strict=True))
     ranked = patient.map(order)
     counts = ranked.value_counts().sort_index().cumsum()
-    kept = ranked.isin(counts.index[counts <= most])
-    return replace(manifest, videos=videos[kept].reset_index(drop=True))
+    kept = ranked.isin(counts.index[counts <= most]) if counts.iloc[0] <= most else ranked == counts.index[0]
+    return replace(manifest, videos=videos[kept][:most].reset_index(drop=True))
 
 
 def _shared(manifest: "Manifest", pool: "Pool") -> int:

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from echolung.cli.pretraining.runs import Asked
+from echolung.text import quoted
 
 if TYPE_CHECKING:
     from echolung.pretraining.labelled.recipe import LabelledRecipe
@@ -18,7 +19,7 @@ def what_next(recipe: "AnyRecipe", asked: Asked, name: str) -> list[str]:
 
 def _unlabelled(recipe: "Recipe", asked: Asked, name: str) -> list[str]:
     clips = recipe.clips
-    probed = (asked.probe or "").partition(":")[0] or "DATASET"
+    probed = quoted((asked.probe or "").partition(":")[0] or "DATASET")
     windows = f"--frames {clips.frames} --fps {clips.fps:g} --size {clips.size}"
     return [
         "Next, with any labelled dataset (any other windows do, too; these are what it was trained on):",
@@ -33,10 +34,13 @@ def _labelled(recipe: "LabelledRecipe", asked: Asked, name: str) -> list[str]:
     step = f"--fps {clips.fps:g}" if clips.fps else f"--stride {clips.stride}"
     where = "--window first --segments 1" if clips.window == "first" else "--segments 3"
     windows = f"{where} --frames {clips.frames} {step} --size {clips.size} --square whole --pad {clips.pad}"
-    probe = f"echolung probe --dataset {asked.dataset} --encoder {name} {f'--task {task} ' if task else ''}--probe mlp"
+    dataset = quoted(
+        (asked.dataset or "DATASET").partition(",")[0].partition(":")[0]
+    )  # of a mix the first, without weight
+    probe = f"echolung probe --dataset {dataset} --encoder {name} {f'--task {task} ' if task else ''}--probe mlp"
     return [
         "Next: its embeddings of every video, then its own head as it is, and trained on (a second stage):",
-        f"  echolung extract --dataset {asked.dataset} --encoder {name} {windows} --views 8 --tokens none",
+        f"  echolung extract --dataset {dataset} --encoder {name} {windows} --views 8 --tokens none",
         f"  {probe} --split official --fusion late --start-from {name} --as-is",
         f"  {probe} --split official --fusion late --start-from {name}",
     ]

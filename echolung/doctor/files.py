@@ -1,6 +1,7 @@
 """Stores and runs at home: whether this version can read them, and which were never finished."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from echolung.text import listed
 
 RECORD_SCHEMA = 2
 """What `echolung.report.run` writes; a test holds the two together."""
+
+
+SAVING = 3600
+"""Seconds after which a run that is still being saved is taken for one that was stopped."""
 
 
 def check_files() -> list[Finding]:
@@ -52,7 +57,8 @@ def _runs(folder: Path) -> list[Finding]:
     if older:
         what = f"{len(older)} of an older version, which can still be read: {listed(older, 2)}"
         found.append(Finding("runs", "pass", what))
-    if left := [path for path in paths if path.name.endswith(".partial")]:
+    partial = [path for path in paths if path.name.endswith(".partial")]
+    if left := [path for path in partial if time.time() - path.stat().st_mtime > SAVING]:
         fix = f"Nothing needs them: rm -r {' '.join(repr(str(path)) for path in left[:3])}"
         found.append(Finding("runs", "warn", f"{len(left)} that were stopped while they were saved", fix))
     return [Finding("runs", "pass", f"{len(problems) - len(bad)} readable" if problems else "none yet"), *found]

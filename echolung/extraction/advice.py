@@ -12,7 +12,7 @@ def advise(found: Estimate, plan: ExtractionPlan) -> list[str]:
     if not found.remaining:
         notes.append("Every clip is in the store already: there is nothing to do.")
     if not found.fits and found.free is not None:
-        fewer = _smaller(found)
+        fewer = _smaller(found, plan)
         keep = f", or keep less: {listed(fewer)}" if fewer else ""
         notes.append(
             f"{in_bytes(found.to_write)} are to be written and {in_bytes(found.free)} are free, so the extraction would be "
@@ -26,13 +26,13 @@ def advise(found: Estimate, plan: ExtractionPlan) -> list[str]:
     return notes
 
 
-def _smaller(found: Estimate) -> list[str]:
+def _smaller(found: Estimate, plan: ExtractionPlan) -> list[str]:
     """Return the options that keep fewer tokens, with about what they would take."""
     _, h, w = found.grid
     tokens = found.clips * found.tokens * found.dim * 2
     options = []
     if tokens and h % 2 == w % 2 == 0:
-        options.append(f"--token-pool 2 (about {in_bytes(found.bytes - 0.75 * tokens)})")
+        options.append(f"--token-pool {2 * plan.pool} (about {in_bytes(found.bytes - 0.75 * tokens)})")
     if tokens:
         options.append(f"--tokens none (about {in_bytes(found.bytes - tokens)}; for all but the attentive probes)")
     return options

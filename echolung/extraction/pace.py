@@ -61,7 +61,7 @@ class Pace:
             return None
         encoding, decoding = clips * self.clip, clips / each * self.video
         if self.device == "cpu":
-            return encoding + decoding / cores()
+            return encoding + decoding / min(cores(), self.workers)
         return max(encoding, decoding / self.workers, clips * self.clip_bytes / WRITING)
 
 

@@ -230,7 +230,7 @@ def say_how_long(problem: Problem, parts: Sequence[Part], tell: Callable[[str], 
     for part in parts:
         inside = part.learn.sum() * learning + part.choose.sum() * looking
         again = (part.learn | part.choose).sum() * learning if part.refit else 0.0
-        seconds += tuning.epochs * (len(grid) * inside + again) + len(part.test) * looking
+        seconds += tuning.epochs * (len(grid) * inside + again) + part.test.sum() * looking
     time_text = f"{seconds / 60:.1f} minutes" if seconds > 90 else f"{max(1, round(seconds))} s"
     trained = len(parts) * (len(grid) + parts[0].refit)
     tell(f"{trained} trainings of up to {tuning.epochs} epochs: at most about {time_text} on {problem.cut.device}.")

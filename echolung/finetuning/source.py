@@ -70,9 +70,10 @@ def _root(store: TokenStore, data: Path | None) -> Path:
     options = {name: value for name, value in store.key["dataset"].items() if name != "name"}
     name = str(store.key["dataset"]["name"])
     if data is not None and data.suffix.lower() == ".csv":
-        if not data.is_file():
-            raise InputError(f"There is no table at {data}.")
-        return data.expanduser().absolute().parent
+        table = data.expanduser().absolute()
+        if not table.is_file():
+            raise InputError(f"There is no table at {table}.")
+        return table.parent
     if name not in DATASETS:
         raise InputError(f"{store.path.name} is of the table {name}: say where that is, --data {name}.csv.")
     return load_manifest(name, data, **options).root

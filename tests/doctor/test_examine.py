@@ -1,6 +1,7 @@
 """The whole of the doctor, and what it says where something is wrong."""
 
 import json
+import os
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -257,6 +258,8 @@ def test_runs_at_home(echolung_home):
     run("cut", "{")
     run("lost", json.dumps({"record_schema": RECORD_SCHEMA, "files": {"predictions.csv": "1f"}}))
     (echolung_home / "runs" / "half.partial").mkdir()
+    os.utime(echolung_home / "runs" / "half.partial", (0, 0))
+    (echolung_home / "runs" / "now.partial").mkdir()  # may be being saved
     said = " | ".join(f"{f.level} {f.what}" for f in files._runs(echolung_home / "runs"))
     for text in (
         "new: made by a newer version",

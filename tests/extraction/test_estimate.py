@@ -1,5 +1,7 @@
 """What --dry-run says beforehand, against what is then written."""
 
+from dataclasses import replace
+
 import pytest
 from torch.nn import Identity
 
@@ -110,7 +112,8 @@ def test_a_full_disk_ends_a_run_before_it_goes_on(dataset, extract, tmp_path, mo
 def test_time_is_shared_on_a_cpu_and_the_slowest_elsewhere(monkeypatch):
     monkeypatch.setattr(pace, "cores", lambda: 4)
     kept = {"clip": 0.5, "video": 2.0, "workers": 2, "clip_bytes": 0, "how": ""}
-    assert Pace("cpu", **kept).seconds(100, each=2) == 50 + 50 * 2 / 4
+    assert Pace("cpu", **kept).seconds(100, each=2) == 50 + 50 * 2 / 2
+    assert Pace("cpu", **{**kept, "workers": 8}).seconds(100, each=2) == 50 + 50 * 2 / 4, "no more than there are cores"
     assert Pace("cuda", **kept).seconds(100, each=2) == 50
     assert Pace("cuda", **{**kept, "clip": 0.01}).seconds(100, each=2) == 50
     assert Pace("cuda", **{**kept, "clip_bytes": int(1e9)}).seconds(100, each=2) == 400
@@ -165,3 +168,11 @@ def test_random_frames_are_as_large_as_the_plan_says(dataset, monkeypatch):
     monkeypatch.setattr(pace, "encode", lambda encoder, frames, precision: seen.append((frames.shape, precision)))
     pace._encoding(Identity(), dataset.plan(), 4)
     assert seen[0] == ((1, 4, 32, 32, 3), "float32") and seen[-1][0] == (4, 4, 32, 32, 3)
+
+
+def test_what_is_advised_is_less_than_what_is_kept(dataset, tmp_path):
+    found = replace(
+        estimate(dataset.plan(tmp_path / "a.zarr", token_pool=2), device="cpu", timed=False), free=10, grid=(2, 8, 8)
+    )
+    notes = " ".join(advise(found, dataset.plan(tmp_path / "a.zarr", token_pool=2)))
+    assert "--token-pool 4" in notes and "--token-pool 2 " not in notes
