@@ -60,7 +60,9 @@ class Levels:
         if stored.ndim == 3:
             return (stored >> (bits - 8) if bits > 8 else stored).astype(np.uint8)
         values = _shown(stored, self.header).astype(np.float64)
-        grey = (values - self.low) * (255 / max(self.high - self.low, np.finfo(float).tiny))
+        span = self.high - self.low
+        # A constant picture has no span, and becomes 0.
+        grey = (values - self.low) * (255 / span if span > 0 else 0.0)
         if self.header.get("PhotometricInterpretation") == "MONOCHROME1":
             grey = 255 - grey
         return np.repeat(np.clip(np.round(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
@@ -74,8 +76,13 @@ def _rescales(header: Any) -> bool:
 
 
 def _has_window(header: Any) -> bool:
-    width = header.get("WindowWidth")
-    return header.get("WindowCenter") not in (None, "") and width not in (None, "")
+    """Whether the file has a (first) window, of a width that DICOM allows: some files hold 0 where they mean none."""
+    if any(header.get(tag) in (None, "") for tag in ("WindowCenter", "WindowWidth")):
+        return False
+    width = header["WindowWidth"]
+    first = float(width.value[0] if width.VM > 1 else width.value)
+    exact = str(header.get("VOILUTFunction") or "").upper() in ("LINEAR_EXACT", "SIGMOID")
+    return first > 0 if exact else first >= 1
 
 
 def _shown(stored: np.ndarray, header: Any) -> np.ndarray:

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import os
 import secrets
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -39,6 +40,9 @@ PICTURE = (
 )
 """What is read of a header: nothing that names anybody."""
 
+COUNTS = ("NumberOfFrames", "Rows", "Columns")
+"""What of it is counted with. pydicom hands over text where such a value is no number."""
+
 Box = tuple[int, int, int, int]
 """left, top, width, height in pixels."""
 
@@ -61,14 +65,20 @@ def read_header(path: Path, tags: tuple[str, ...] = PICTURE) -> Any:
     """Return the tags named of a DICOM file, as a pydicom Dataset; the pixels are left on disk.
 
     Raises:
-        DecodeError: it is no DICOM file, or its header breaks off.
+        DecodeError: it is no DICOM file, or its header breaks off, or one of these tags is damaged.
     """
     from pydicom import dcmread
     from pydicom.errors import InvalidDicomError
 
     try:
         with quiet():
-            return dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
+            header = dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
+            # pydicom converts a value when it is first asked for: here, where what it raises and remarks is caught.
+            for tag in tags:
+                value = header.get(tag)
+                if tag in COUNTS:
+                    int(value or 0)
+            return header
     except InvalidDicomError:
         raise DecodeError(
             f"{path.name} has the name of a DICOM file, and not its content (no DICM after the first 128 bytes): something else, "
@@ -171,16 +181,33 @@ def patient_key() -> bytes:
     """
     path = make_folder(home()) / "patient.key"
     if not path.is_file():
-        # Written aside and linked, so that two processes that start at once end with one key, and nobody reads half of it.
-        partial = path.with_name(f".patient.key.{os.getpid()}")
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-            stream.write(secrets.token_hex(32) + "\n")
-        with suppress(FileExistsError):
-            os.link(partial, path)
-        partial.unlink()
+        _make_key(path)
     secret = path.read_bytes().strip()
     if not secret:
         raise InputError(
             f"{path} is empty. Put back the secret that was in it; or remove it, and pseudonyms are others."
         )
     return hashlib.blake2b(secret).digest()  # of the length that a key may have
+
+
+def _make_key(path: Path) -> None:
+    """Write a new secret to `path`, unless another process has."""
+    secret = secrets.token_hex(32) + "\n"
+    # Written aside and linked, so that two processes that start at once end with one key, and nobody reads half of it.
+    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secret)
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            pass
+        except OSError:
+            # Some disks (exFAT, some shares) have no hard links. There, too, the first to come makes the key.
+            with (
+                suppress(FileExistsError),
+                os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream,
+            ):
+                stream.write(secret)
+    finally:
+        Path(partial).unlink(missing_ok=True)

@@ -56,9 +56,9 @@ def index(
         raise InputError(f"{folder} {what}: name the folder that the videos are in.")
     found, start = Found(), Path(os.path.abspath(folder))  # noqa: PTH100 - a link keeps the name that a person gave it
     base = Path(os.path.abspath(out)).parent  # noqa: PTH100
-    for path in _sources(start, found):
+    for path, kind in _sources(start, found):
         advance(1)
-        facts = _facts(path, found, start)
+        facts = _facts(path, kind, found, start)
         if facts is None:
             continue
         below = path.relative_to(start).parts
@@ -74,22 +74,23 @@ def index(
     return found
 
 
-def _sources(folder: Path, found: Found) -> Iterator[Path]:
-    """Yield the files that may be videos, and the folders of frames, in the order of their names."""
+def _sources(folder: Path, found: Found) -> Iterator[tuple[Path, str]]:
+    """Yield the files that may be videos, and the folders of frames, in the order of their names, each with its format."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = [Path(place) / name for name in sorted(files) if not name.startswith(".")]
-        images = [path for path in paths if format_of(path) == "image"]
-        yield from (path for path in paths if path not in set(images))
+        # Once a file: those whose names say nothing are opened for it.
+        kinds = [(path, format_of(path)) for path in paths]
+        yield from ((path, kind) for path, kind in kinds if kind != "image")
+        images = [path for path, kind in kinds if kind == "image"]
         if len(images) >= FEW:
-            yield Path(place)
+            yield Path(place), "image"
         elif images:
             found.pass_over("a single image", images[0].relative_to(folder))
 
 
-def _facts(path: Path, found: Found, start: Path) -> dict[str, str] | None:
-    """Return what is known of a video; None where it is none."""
-    kind = "image" if path.is_dir() else format_of(path)
+def _facts(path: Path, kind: str, found: Found, start: Path) -> dict[str, str] | None:
+    """Return what is known of a video of a format; None where it is none."""
     name = path.relative_to(start)
     if kind == "":
         found.pass_over("no format of videos", name)

@@ -1,6 +1,8 @@
 """DICOM files: real ones of many codecs, and generated ones whose pixels, clock and regions are known."""
 
+import errno
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from echolung.clips import ClipPlan
 from echolung.clips.check import inspect_video
 from echolung.clips.decode import decode, decode_chosen, decoder_for
 from echolung.clips.workers import prepare_video
-from echolung.datasets.dicom import frame_times, pseudonym, tissue_region
+from echolung.datasets.dicom import frame_times, patient_key, pseudonym, read_header, tissue_region
 from echolung.errors import DecodeError, InputError
 
 ZOO = pytest.importorskip("data_store")
@@ -232,6 +234,37 @@ def test_grey_of_more_bits(tmp_path):
     np.testing.assert_allclose(window[(frames > 1510) & (frames < 2490)][0], (1511 - 1500) * 255 / 1000, atol=2)
 
 
+@pytest.mark.parametrize(
+    ("width", "function", "used"),
+    [
+        (0, None, False),
+        ([0, 9], None, False),
+        (0.5, None, False),
+        (0.5, "LINEAR", False),
+        (0, "SIGMOID", False),
+        (1, None, True),
+        (0.5, "LINEAR_EXACT", True),
+    ],
+)
+def test_a_window_without_width_is_none(tmp_path, width, function, used):
+    frames = noise(2, 20, 20, False)
+    tags = {"WindowCenter": [100, 100] if isinstance(width, list) else 100, "WindowWidth": width}
+    if function:
+        tags["VOILUTFunction"] = function
+    got = decode(write(tmp_path / "x.dcm", frames, **tags))[..., 0]
+    if used:
+        assert set(np.unique(got)) <= {0, 128, 255}  # 128 at the centre
+    else:
+        assert (got == frames).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_constant_picture_of_more_bits(tmp_path):
+    frames = np.full((2, 8, 8), 3000, np.uint16)
+    assert (decode(write(tmp_path / "a.dcm", frames)) == 0).all()
+    assert (decode(write(tmp_path / "b.dcm", frames, PhotometricInterpretation="MONOCHROME1")) == 255).all()
+
+
 def test_ybr_full_without_compression(tmp_path):
     rgb = np.tile(np.array([[250, 20, 30], [10, 240, 40], [30, 20, 220]], np.uint8), (2, 6, 4, 1))
     ybr = np.stack([np.asarray(Image.fromarray(frame).convert("YCbCr")) for frame in rgb])
@@ -268,6 +301,15 @@ def test_the_extra_is_named_where_a_codec_is_missing(monkeypatch):
     monkeypatch.setattr("echolung.clips.dicom.find_spec", lambda name: None)
     with pytest.raises(DecodeError, match="needs GDCM, the package python-gdcm: install it"):
         decode(DATA / "JPGLosslessP14SV1_1s_1f_8b.dcm")
+
+
+def test_a_value_of_a_wrong_length_is_a_damaged_header(tmp_path):
+    whole, tag = ECHO.read_bytes(), b"\x28\0\x10\0US\x02\0\xf0\0"  # Rows, 240
+    assert whole.count(tag) == 1
+    path = tmp_path / "x.dcm"
+    path.write_bytes(whole.replace(tag, b"\x28\0\x10\0US\x03\0\xf0\0\0"))
+    with pytest.raises(DecodeError, match=r"header of x\.dcm is damaged"):
+        read_header(path)
 
 
 def test_a_file_that_breaks_off(tmp_path):
@@ -379,3 +421,27 @@ def test_pseudonyms(tmp_path, echolung_home):
     before = pseudonym(a)
     key.unlink()
     assert pseudonym(a) != before
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_the_key_on_a_disk_without_hard_links(echolung_home, monkeypatch, number):
+    def link(source: str, target: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    key = patient_key()
+    assert key == patient_key()
+    assert [path.name for path in echolung_home.iterdir()] == ["patient.key"]
+    assert (echolung_home / "patient.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("error", [FileExistsError, PermissionError])
+def test_the_key_of_a_process_that_was_faster(echolung_home, monkeypatch, error):
+    def link(source: str, target: Path) -> None:
+        Path(target).write_text("of the other")
+        raise error
+
+    monkeypatch.setattr(os, "link", link)
+    key = patient_key()
+    assert (echolung_home / "patient.key").read_text() == "of the other" and key == patient_key()
+    assert [path.name for path in echolung_home.iterdir()] == ["patient.key"]

@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import pydicom
@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from echolung.cli.app import app
 from echolung.datasets import load_manifest
 from echolung.datasets.dicom import pseudonym
+from echolung.datasets.formats import format_of
 from echolung.datasets.index import index, write
 from echolung.errors import InputError
 
@@ -114,3 +115,28 @@ def test_patient_of_a_table_without_one(folder):
     assert any("patient.key" in note for note in manifest.notes)
     table.write_text("path,ef\nFrau Ä/IM 0001,50\nHerr B/1.2.840.10008,60\n", "utf-8")
     assert load_manifest("table", table).videos["patient"].nunique() == 1
+
+
+@pytest.mark.parametrize("value", [b"x ", b"3\\"])
+def test_a_damaged_number_of_frames_is_passed_over(folder, value):
+    # (0028,0008), IS, two bytes: the clip has "30".
+    whole = ECHO.read_bytes()
+    tag = b"\x28\0\x08\0IS\x02\0"
+    assert whole.count(tag + b"30") == 1
+    (folder / "Herr B" / "damaged.dcm").write_bytes(whole.replace(tag + b"30", tag + value))
+    found = index(folder, folder.parent / "x.csv")
+    assert found.passed["a damaged DICOM file, or none"] == ["Herr B/damaged.dcm"]
+    assert len(found.rows) == 4
+
+
+def test_each_file_of_a_large_folder_is_looked_at_once(tmp_path, monkeypatch):
+    for number in range(40):
+        (tmp_path / f"{number}.png").touch()
+        (tmp_path / f"{number}.txt").touch()
+    looked_at, hashed, of_path = [], [], PurePath.__hash__
+    monkeypatch.setattr("echolung.datasets.index.format_of", lambda path: looked_at.append(path) or format_of(path))
+    monkeypatch.setattr(PurePath, "__hash__", lambda path: hashed.append(1) or of_path(path))
+    found = index(tmp_path, tmp_path / "x.csv")
+    assert [row["path"] for row in found.rows] == ["."] and len(found.passed["no format of videos"]) == 40
+    assert len(looked_at) == 80
+    assert len(hashed) <= 2 * 80  # not of every image for every file
