@@ -58,7 +58,8 @@ def read_dicom(path: Path) -> Reader:
     _check_picture(path, header, syntax)
     if str(syntax).startswith(STREAMS):
         stamps, of_stream = read_av(_stream(path), path.name)
-        return frame_times(header, len(stamps)), of_stream
+        times = frame_times(header, len(stamps))
+        return (stamps if np.isnan(times).all() else times), of_stream  # the video inside has a clock of its own
     _check_codec(path, header, syntax)
     frames = int(header.get("NumberOfFrames") or 1)
     levels = Levels.of(header, lambda: _stored(path, syntax, range(frames)))

@@ -285,6 +285,10 @@ def test_a_wrapped_video(tmp_path, grey_frames, write_video):
     assert np.abs(decode(path)[..., 0].astype(int) - frames).mean() < 4
     prepared = prepare_video(path, "x", ClipPlan(segments=1, frames=4, fps=10.0, size=32), "auto")
     assert np.diff(prepared.frames[0]).tolist() == [2, 2, 2]  # every second at 20 frames a second
+    del data.FrameTime
+    data.save_as(path)
+    prepared = prepare_video(path, "x", ClipPlan(segments=1, frames=4, fps=5.0, size=32), "auto")
+    assert np.diff(prepared.frames[0]).tolist() == [5, 5, 1], "at the video's own 25 frames a second"
 
 
 def test_encrypted_and_unknown_codings(tmp_path):
