@@ -8,9 +8,10 @@ import typer
 
 from echolung.cli import options
 from echolung.cli.probing.runs import check_place
-from echolung.cli.terminal.console import counted, out, print_json, say, steps
+from echolung.cli.terminal.console import out, print_json, say, steps
 from echolung.errors import DecodeError, RunError
 from echolung.provenance import write_origin
+from echolung.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd

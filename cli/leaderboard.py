@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.terminal.console import counted, out, print_json, say
+from echolung.cli.terminal.console import out, print_json, say
 from echolung.errors import InputError
+from echolung.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,9 +9,10 @@ import typer
 
 from echolung.cli import options
 from echolung.cli.report import find_run
-from echolung.cli.terminal.console import counted, out, print_json, say
+from echolung.cli.terminal.console import out, print_json, say
 from echolung.errors import InputError
 from echolung.provenance import write_origin
+from echolung.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd

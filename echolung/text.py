@@ -24,6 +24,11 @@ def in_bytes(count: int | float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 video" or "2,000 videos"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def listed(items: Iterable[object], most: int = 10) -> str:
     """Return "a, b, c", cut with "and 4 more" after `most` items."""
     names = [str(item) for item in items]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.terminal.console import counted, out, print_json, say, steps
+from echolung.cli.terminal.console import out, print_json, say, steps
 from echolung.errors import InputError
-from echolung.text import listed
+from echolung.text import counted, listed
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.terminal.console import counted, out, print_json, say
+from echolung.cli.terminal.console import out, print_json, say
 from echolung.cli.terminal.transfer import transfer
 from echolung.errors import InputError, RunError
-from echolung.text import in_bytes, listed, suggest
+from echolung.text import counted, in_bytes, listed, suggest
 
 if TYPE_CHECKING:
     from echolung.downloads.data import Source

@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 
 from echolung.cli import options
-from echolung.cli.terminal.console import counted, print_json, say, steps
 from echolung.cli.terminal.console import out as console
+from echolung.cli.terminal.console import print_json, say, steps
 from echolung.errors import InputError
+from echolung.text import counted, quoted
 
 
 def index(
@@ -52,12 +53,6 @@ def index(
     say(
         "Next: fill in the column label (rename it to what it says, add more, such as ef)"
         + (", and patient, so that no person is in training and test at once" if unknown else "")
-        + f". Then: echolung data check {_quoted(out)}, and: echolung extract --dataset {_quoted(out)} "
+        + f". Then: echolung data check {quoted(out)}, and: echolung extract --dataset {quoted(out)} "
         "--encoder random:vit_small."
     )
-
-
-def _quoted(path: Path) -> str:
-    import shlex
-
-    return shlex.quote(str(path))

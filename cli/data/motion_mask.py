@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from echolung.cli import options
-from echolung.cli.terminal.console import counted, print_json, say, steps
 from echolung.cli.terminal.console import out as console
-from echolung.text import listed, quoted
+from echolung.cli.terminal.console import print_json, say, steps
+from echolung.text import counted, listed, quoted
 
 if TYPE_CHECKING:
     from echolung.clips.motion_dataset import Masked

@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from echolung.cli import options
-from echolung.cli.terminal.console import counted, print_json, say, steps
 from echolung.cli.terminal.console import out as console
+from echolung.cli.terminal.console import print_json, say, steps
 from echolung.errors import InputError
+from echolung.text import counted
 
 Dataset = Annotated[
     str, typer.Option("--dataset", metavar="NAME[:WEIGHT],…", help="Names from `echolung data list`, or CSVs.")

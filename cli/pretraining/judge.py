@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from echolung.cli.pretraining.pools import Sources
-from echolung.cli.terminal.console import counted
 from echolung.errors import InputError
-from echolung.text import in_bytes, listed
+from echolung.text import counted, in_bytes, listed
 
 if TYPE_CHECKING:
     import numpy as np

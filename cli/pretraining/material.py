@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from echolung.cli.pretraining.runs import Asked
-from echolung.cli.terminal.console import counted
 from echolung.errors import InputError
+from echolung.text import counted
 
 if TYPE_CHECKING:
     from echolung.pretraining.labelled.labels import Labels

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from echolung.cli.pretraining.material import open_material
 from echolung.cli.pretraining.next import what_next
 from echolung.cli.pretraining.runs import ASKED, Asked, checkpoint_of, is_first
-from echolung.cli.terminal.console import counted, out, print_json
+from echolung.cli.terminal.console import out, print_json
 from echolung.provenance import write_origin
-from echolung.text import listed, quoted
+from echolung.text import counted, listed, quoted
 
 if TYPE_CHECKING:
     from echolung.cli.terminal.live import Live

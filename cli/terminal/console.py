@@ -99,11 +99,6 @@ def complain(text: str) -> None:
     err().print(f"[bold red]Error:[/] {escape(text)}", soft_wrap=not sys.stderr.isatty())
 
 
-def counted(number: int, noun: str) -> str:
-    """Return "1 video" or "2,000 videos"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def print_json(value: Any) -> None:
     """Print a result for programs; NaN, which JSON has not, as null."""
     text = json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

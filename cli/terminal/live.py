@@ -8,8 +8,8 @@ from itertools import pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from echolung.cli.terminal.console import EVERY, counted, err, moving, say
-from echolung.text import in_bytes
+from echolung.cli.terminal.console import EVERY, err, moving, say
+from echolung.text import counted, in_bytes
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -6,7 +6,7 @@ from typing import Any
 from echolung.evaluation.comparison import Comparison, Contrast, Gain
 from echolung.evaluation.metrics import LABELS
 from echolung.report.html.tables import LOWER, PER_CENT, between, in_words, number, spread
-from echolung.report.leaderboard import counted
+from echolung.text import counted
 
 
 def title(found: Comparison) -> str:

@@ -185,11 +185,6 @@ def escape(text: str) -> str:
     return re.sub(r"([\\|`*_\[\]<>#~])", r"\\\1", " ".join(text.split()))
 
 
-def counted(number: int, noun: str) -> str:
-    """Return "1 patient" or "72 patients"."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def spread(metric: str, mean: float | None, sd: float | None) -> str:
     """Return "mean ± sd", or the mean alone where there is one fold."""
     return number(metric, mean) + ("" if sd is None or sd != sd else f" ± {number(metric, sd)}")
