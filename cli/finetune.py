@@ -153,15 +153,18 @@ def finetune(
     source = find_source(found.store, data, encoder)
     with steps("Decoding", "videos") as bar:
         session = prepare(source, asked, tuning, replace(machine, watch=_decoding(bar)))
-    result = _evaluate(session)
-    result = replace(result, settings={**result.settings, **of_labels})
-    extra = {"folds_of": found.run.name} if found.run else None
-    folder = conclude(result, found.store, began, to=to, as_json=as_json, mute=mute or (), report=report, extra=extra)
-    if path is not None:
-        with steps("Learning from all videos", "epochs") as bar:
-            replace(session, watch=_learning(bar)).keep(path)
-        say(f"Kept: {path}, its head in {path.with_suffix('.head')}")
-    session.folder.remove()
+    with session.folder:
+        result = _evaluate(session)
+        result = replace(result, settings={**result.settings, **of_labels})
+        extra = {"folds_of": found.run.name} if found.run else None
+        folder = conclude(
+            result, found.store, began, to=to, as_json=as_json, mute=mute or (), report=report, extra=extra
+        )
+        if path is not None:
+            with steps("Learning from all videos", "epochs") as bar:
+                replace(session, watch=_learning(bar)).keep(path)
+            say(f"Kept: {path}, its head in {path.with_suffix('.head')}")
+        session.folder.remove()
     if found.run is not None:
         say(f"What it adds over the probe: echolung compare {folder} {found.run}")
 

@@ -66,13 +66,13 @@ def download(
     if asking and not typer.confirm("Download?", default=True, err=True):
         raise typer.Exit(FAILED)
     make_folder(folder)
-    _write_about(source, folder)
     result = _fetch(source, files, folder, parallel, repair, size)
+    saved = bool(result.present or result.downloaded) and _write_about(source, folder)
     following = f"echolung data check {dataset}" + (f" --data {shlex.quote(str(folder))}" if to else "")
     if as_json:
         print_json(_facts(dataset, source, folder, result, following))
     else:
-        _show(source, folder, result, following)
+        _show(source, folder, result, following, saved)
     if result.failed:
         raise typer.Exit(FAILED)
 
@@ -119,7 +119,8 @@ def _fetch(source: "Source", files: "list[Remote]", folder: Path, parallel: int,
             except (InputError, RunError):
                 if not optional:
                     raise
-                result.absent += [file.path for file in part]  # no way out, and all that is needed is there
+                # No way out, and all that is needed is there.
+                result.absent += [file.path for file in part if not (folder / file.path).is_file()]
             else:
                 result.add(found, source.perhaps)
     return result
@@ -140,14 +141,22 @@ def _unknown(name: str, sources: "dict[str, Source]") -> str:
     return f"There is no dataset {name!r} to download; there are {', '.join(sources)}.{suggest(name, sources)}"
 
 
-def _write_about(source: "Source", folder: Path) -> None:
-    """Save licence and citation beside the data."""
+def _write_about(source: "Source", folder: Path) -> bool:
+    """Save licence and citation beside the data; leave files of these names that say something else, and return False."""
     about = (
         f"{source.title}\n{source.home}\n\nLicence\n{source.licence}\n\n"
         f"Cite\n{source.citation}\n(citation.bib has it for LaTeX)\n"
     )
-    (folder / "ABOUT.txt").write_text(about, "utf-8")
-    (folder / "citation.bib").write_text(source.bibtex, "utf-8")
+    left = []
+    for name, text in (("ABOUT.txt", about), ("citation.bib", source.bibtex)):
+        path, content = folder / name, text.encode("utf-8")
+        if not path.exists():
+            path.write_bytes(content)
+        elif not path.is_file() or path.read_bytes() != content:
+            left.append(name)  # somebody's own: the folder may be any
+    if left:
+        say(f"Left as found in {folder}, as it says something else than licence and citation: {listed(left)}.")
+    return not left
 
 
 def _explain(name: str, source: "Source", folder: Path, to: Path | None, as_json: bool) -> None:
@@ -193,7 +202,7 @@ def _facts(name: str, source: "Source", folder: Path, result: _Result, following
     }
 
 
-def _show(source: "Source", folder: Path, result: _Result, following: str) -> None:
+def _show(source: "Source", folder: Path, result: _Result, following: str, saved: bool) -> None:
     from rich.markup import escape
 
     from echolung.downloads.fetch import RECORD
@@ -226,7 +235,8 @@ def _show(source: "Source", folder: Path, result: _Result, following: str) -> No
         line("", f"{counted(len(result.failed), 'file')} missing or wrong. {_remedy(result)}")
         line("", f"What is there can be used: {following}")
     else:
-        line("", f"Licence and citation are in ABOUT.txt and citation.bib. Next: {following}")
+        terms = "Licence and citation are in ABOUT.txt and citation.bib. " if saved else ""
+        line("", f"{terms}Next: {following}")
 
 
 def _remedy(result: _Result) -> str:

@@ -45,7 +45,8 @@ class Job:
         file = self.folder / RECORD
         if file.exists():
             lines = (line.split("  ", 1) for line in file.read_text("utf-8").splitlines())
-            self.record = {line[1]: line[0] for line in lines if len(line) == 2}
+            # A digest of another length is none: it would be compared with every file that comes.
+            self.record = {line[1]: line[0] for line in lines if len(line) == 2 and len(line[0]) == 64}
 
     def part(self, file: Remote) -> Path:
         """Return where a file is put together."""
@@ -56,8 +57,13 @@ class Job:
         target = self.folder / file.path
         if not target.exists():
             return
-        known = file.sha256 or self.record.get(file.path, "")
-        found = digest(target) if target.is_file() else "a folder"
+        if not target.is_file():
+            if self.repair:
+                target.rename(_free_name(target))
+            else:
+                self.failed[file.path] = "A folder lies where the file belongs. It was left as it is."
+            return
+        known, found = file.sha256 or self.record.get(file.path, ""), digest(target)
         if not known or found == known:
             self.keep(file, found)
             self.present.add(file.path)

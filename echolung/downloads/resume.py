@@ -136,6 +136,9 @@ def _attempt(url: str, part: Path, size: int, transfer: Transfer) -> None:
     # Not compressed on the way: a range of a compressed answer is not a range of the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with transfer.session().get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if answer.status_code == 416 and not size and _is_whole(answer, part, have):
+            _refuse_pointer(part, transfer)
+            return
         if answer.status_code == 416 or (answer.status_code == 206 and not _goes_on(answer, url, part, have)):
             discard(part, transfer.advance)  # another file than the one begun
             raise _AgainError("the file changed while it was downloaded")
@@ -170,10 +173,21 @@ def _goes_on(answer: requests.Response, url: str, part: Path, have: int) -> bool
     return begins == str(have) and _read_note(part) == facts and facts["version"] != ""
 
 
+def _is_whole(answer: requests.Response, part: Path, have: int) -> bool:
+    """Return whether an answer that nothing follows says that `part` is all of the file, and of the same version."""
+    version = _version(answer)
+    ends = answer.headers.get("Content-Range", "") == f"bytes */{have}"
+    return ends and version != "" and _read_note(part).get("version") == version
+
+
 def _facts(answer: requests.Response, url: str) -> dict[str, object]:
     """Return what tells one version of a file from another."""
-    tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified", "")
-    return {"url": url, "version": tag, "bytes": _total(answer)}
+    return {"url": url, "version": _version(answer), "bytes": _total(answer)}
+
+
+def _version(answer: requests.Response) -> str:
+    """Return the words by which a server tells versions of a file apart, "" where it has none."""
+    return answer.headers.get("ETag") or answer.headers.get("Last-Modified", "")
 
 
 def _total(answer: requests.Response) -> int:

@@ -4,11 +4,13 @@ import datetime
 import hashlib
 import json
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from echolung.downloads.places import is_local, offline, source_of
 from echolung.downloads.remote import Remote
@@ -17,7 +19,7 @@ from echolung.errors import InputError, RunError
 from echolung.settings import home, make_folder
 
 WAITING = ".incoming"
-"""Folder in `ECHOLUNG_HOME/checkpoints` where files lie until they are whole, checked and known to load."""
+"""Folder in `ECHOLUNG_HOME/checkpoints` where files lie until they are whole, checked and known to load; and their locks."""
 
 KEPT, RECORDED, DECLARED, BEGINS, NOTHING = (
     "the digest that echolung keeps",
@@ -81,7 +83,8 @@ def bring(
 ) -> Checked:
     """Download weights, or check those that are there; interrupted, the same call goes on.
 
-    A file gets its place only when it is whole, its digest is right (or nothing is known of it), and it loads.
+    A file gets its place only when it is whole, its digest is right (or nothing is known of it), and it loads. Two
+    processes that want the same weights take turns, and the second finds them there.
 
     Raises:
         InputError: what is there is another file; no room; or nothing may go out (ECHOLUNG_OFFLINE).
@@ -89,6 +92,33 @@ def bring(
     """
     if is_there(source):
         return check(weights, source, fits, write=True)
+    with _alone(weights, source, log):
+        if is_there(source):  # another process has brought them meanwhile
+            return check(weights, source, fits, write=True)
+        return _bring(weights, source, fits, advance, log)
+
+
+@contextmanager
+def _alone(weights: Weights, source: Source, log: Callable[[str], None]) -> Iterator[None]:
+    """Hold the lock of a source's files; wait while another process brings them."""
+    # Beside the waiting room, which is cleared while the lock is held. Its file stays: removed while another waits, it
+    # would let two in.
+    lock = FileLock(make_folder(checkpoints() / WAITING) / f"{source.place}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log(f"Another echolung is downloading {weights.name}; waiting until it is done.")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _bring(
+    weights: Weights, source: Source, fits: Fits, advance: Callable[[int], None], log: Callable[[str], None]
+) -> Checked:
+    """Download weights that are not there, read them, and give them their place."""
     from echolung.downloads.fetch import fetch  # imports pooch
 
     waiting = make_folder(checkpoints() / WAITING / source.place)
@@ -109,7 +139,7 @@ def bring(
         target = checkpoints() / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         (waiting / file.path).replace(target)
-    _clear(waiting)
+    shutil.rmtree(waiting, ignore_errors=True)
     write_record(weights, source, digests, against)
     return Checked(checkpoints() / source.place, digests, against, said, fetched=True)
 
@@ -215,7 +245,7 @@ def _read_or_refuse(weights: Weights, source: Source, waiting: Path, digests: di
                 )
         return fits(weights.network, waiting / source.place)
     except InputError as error:
-        _clear(waiting)
+        shutil.rmtree(waiting, ignore_errors=True)
         raise RunError(
             f"What {source.host} sent is not {weights.name}, and was thrown away: {str(error).rstrip('.')}. Try again "
             f"later{_other_sources(weights, source)}; {source.page} says what is published."
@@ -225,12 +255,6 @@ def _read_or_refuse(weights: Weights, source: Source, waiting: Path, digests: di
 def _is_page(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(200).lstrip().startswith(b"<")
-
-
-def _clear(waiting: Path) -> None:
-    shutil.rmtree(waiting, ignore_errors=True)
-    with suppress(OSError):  # others wait there
-        waiting.parent.rmdir()
 
 
 def _begins(source: Source, file: Remote) -> str:

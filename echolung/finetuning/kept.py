@@ -3,12 +3,15 @@
 import hashlib
 import json
 import shutil
+import zipfile
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 from jaxtyping import Float
 
+from echolung.errors import InputError
 from echolung.evaluation.selection import Choice
 from echolung.settings import home, make_folder
 
@@ -39,22 +42,45 @@ class Tuned:
 class Folder:
     """Where the folds of one question are kept: a folder under ECHOLUNG_HOME/finetuning named by all that it was asked.
 
+    One process at a time has it: from here until `with folder:` is left, it is dropped, or the process ends, however that
+    comes.
+
     Args:
         asked: everything that can change a number, plain values.
+
+    Raises:
+        InputError: another process has it.
     """
 
     def __init__(self, asked: dict[str, Any]) -> None:
         text = json.dumps(asked, sort_keys=True, default=str)
         self.path = home() / "finetuning" / hashlib.sha256(text.encode()).hexdigest()[:16]
+        # Beside the folder, which is removed while it is held. Its file stays: removed while another opens it, it would
+        # let two in. Not of one thread: any may be the one that drops it.
+        self._lock = FileLock(make_folder(self.path.parent) / f"{self.path.name}.lock", thread_local=False)
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(
+                "Another echolung fine-tunes the same question now, and keeps its folds in the same folder, "
+                f"{self.path}. Wait for it, or end it first."
+            ) from error
+
+    def __enter__(self) -> "Folder":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release(force=True)
 
     def load(self, part: int) -> Tuned | None:
         """Return a part that is done; None where it is not, or its file is damaged."""
         file = self.path / f"part-{part}.npz"
         try:
-            with np.load(file, allow_pickle=False) as found:
+            # Opened here, as numpy leaves a file open that is no whole zip.
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as found:
                 setting, epoch = json.loads(str(found["setting"])), int(found["epoch"])
                 arrays = {name: found[name] for name in ARRAYS}
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return None
         return Tuned(Choice(setting, epoch), **arrays)
 

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,52 @@ def test_behind_an_agreement_it_says_what_to_do(typed: Typed, echolung_home: Pat
 def test_other_names_lead_somewhere(typed: Typed, name: str, words: str) -> None:
     code, _, stderr = typed("data", "download", name)
     assert code == 2 and words in stderr
+
+
+def test_of_files_that_may_be_missing_those_that_are_there_are_had(
+    small: Any, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from echolung.downloads import data
+    from echolung.downloads.remote import Remote
+
+    there, missing = sorted(SOURCES["pocus"].perhaps)[0], "data/more.csv"
+    more = Remote(missing, (SOURCES["pocus"].places[0] + missing,))
+    files = [*data.remotes("pocus"), more]
+    monkeypatch.setattr(data, "remotes", lambda name: files)
+    source = replace(SOURCES["pocus"], perhaps=frozenset({there, missing}))
+    monkeypatch.setitem(SOURCES, "pocus", source)
+    (small.root / HOME / there).parent.mkdir(parents=True, exist_ok=True)
+    (small.root / HOME / there).write_bytes(b"optional")
+    assert typed("data", "download", "pocus", "--to", tmp_path / "to")[0] == 0
+    monkeypatch.setenv("ECHOLUNG_OFFLINE", "1")
+    code, stdout, _ = typed("data", "download", "pocus", "--to", tmp_path / "to", "--json")
+    assert code == 0
+    assert json.loads(stdout)["not_published"] == [missing]
+
+
+def test_files_of_their_own_called_as_licence_or_citation_are_left(small: Any, typed: Typed, tmp_path: Path) -> None:
+    (tmp_path / "ABOUT.txt").write_bytes(b"\xff mine")
+    code, stdout, stderr = typed("data", "download", "pocus", "--to", tmp_path)
+    assert code == 0
+    assert (tmp_path / "ABOUT.txt").read_bytes() == b"\xff mine"
+    assert (tmp_path / "citation.bib").read_text("utf-8") == SOURCES["pocus"].bibtex
+    assert " ".join(stderr.split()).endswith("as it says something else than licence and citation: ABOUT.txt.")
+    assert "are in ABOUT.txt" not in stdout
+    (tmp_path / "ABOUT.txt").unlink()
+    for _ in range(2):
+        code, stdout, stderr = typed("data", "download", "pocus", "--to", tmp_path)
+        assert code == 0 and "Left as found" not in stderr and "are in ABOUT.txt" in stdout
+
+
+@pytest.mark.parametrize("all_gone", [False, True])
+def test_licence_and_citation_come_with_the_first_file(
+    small: Any, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_gone: bool
+) -> None:
+    small.status = {f"{HOME}/data/dataset_metadata.csv": 404}
+    if all_gone:
+        small.status[f"{HOME}/data/pocus_videos/convex/Cov_[x] é.mp4"] = 404
+    assert typed("data", "download", "pocus", "--to", tmp_path / "to")[0] == 1
+    assert (tmp_path / "to" / "ABOUT.txt").exists() == (not all_gone)
+    monkeypatch.setenv("ECHOLUNG_MIRROR", "http://127.0.0.1:9")
+    assert typed("data", "download", "pocus", "--to", tmp_path / "other")[0] == 1
+    assert not (tmp_path / "other" / "ABOUT.txt").exists()

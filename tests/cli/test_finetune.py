@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from echolung.cli import finetune as module
 from echolung.clips import ClipPlan
 from echolung.datasets import load_manifest, phantom_lung
 from echolung.encoders import identify
+from echolung.errors import InputError
 from echolung.extraction import make_plan
 from echolung.extraction.run import extract
+from echolung.finetuning import run
+from echolung.finetuning.kept import Folder
 from echolung.settings import home
 
 
@@ -59,7 +63,7 @@ def test_it_is_compared_with_the_probe(tune, typed, lungs, probed, tmp_path):
     record = json.loads((to / "record.json").read_text())
     assert (record["settings"]["folds"], record["settings"]["seed"], record["folds_of"]) == (2, 1, "probed")
     assert sorted(path.name for path in (home() / "checkpoints").glob("mine*")) == ["mine.head", "mine.safetensors"]
-    assert not list((home() / "finetuning").glob("*"))
+    assert [path.suffix for path in (home() / "finetuning").iterdir()] == [".lock"]
     code, out, err = typed("compare", to, probed, "--resamples", 100)
     assert code == 0, err
     assert "A random:vit_tiny@0 · finetune against B random:vit_tiny@0 · logistic" in out
@@ -120,3 +124,23 @@ def test_options_that_make_no_sense(tune, lungs, words, message):
     code, _, err = tune("--store-of", lungs[1], "--cv", 2, *words)
     assert code == 2
     assert message in err
+
+
+def test_the_same_question_is_asked_by_one_at_a_time(tune, lungs, monkeypatch):
+    """The second is refused while the first learns; an interrupt lets others in."""
+    words, sessions, asked = ("--store-of", lungs[1], "--unfreeze", "none", "--cv", 2), [], []
+
+    def interrupted(session):
+        sessions.append(session)  # alive to the end: it is not let go by being dropped
+        with pytest.raises(InputError, match="Another echolung fine-tunes the same question now"):
+            Folder(asked[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "Folder", lambda question: asked.append(question) or Folder(question))
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_evaluate", interrupted)
+        assert tune(*words)[0] == 130
+    code, _, err = tune(*words)
+    assert code == 0, err
+    assert asked[0] == asked[1]
+    assert len(sessions) == 1

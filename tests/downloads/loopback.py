@@ -78,16 +78,19 @@ class Handler(BaseHTTPRequestHandler):
         if path in state.wrong:
             body = bytes(byte ^ 1 for byte in body)
         if start and start >= len(body):
-            return self.say(416)
+            return self.say(416, more={"Content-Range": f"bytes */{len(body)}"} | self.tag(body))
         self.send_response(206 if span and state.ranges else 200)
         if span and state.ranges:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        if state.tags:
-            self.send_header("ETag", f'"{hash(body)}"')
+        for name, value in self.tag(body).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         self.write(path, body[start:])
         return None
+
+    def tag(self, body: bytes) -> dict[str, str]:
+        return {"ETag": f'"{hash(body)}"'} if self.state.tags else {}
 
     def write(self, path: str, body: bytes) -> None:
         state = self.state
@@ -106,8 +109,10 @@ class Handler(BaseHTTPRequestHandler):
                 return
             state.sent[path] += len(body[at : at + (1 << 16)])
 
-    def say(self, status: int, body: bytes = b"", kind: str = "text/plain") -> None:
+    def say(self, status: int, body: bytes = b"", kind: str = "text/plain", more: dict[str, str] | None = None) -> None:
         self.send_response(status)
+        for name, value in (more or {}).items():
+            self.send_header(name, value)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", kind)
         self.end_headers()

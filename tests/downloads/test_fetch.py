@@ -379,3 +379,48 @@ def test_an_error_of_the_disk_stops_everything(loopback: Any, tmp_path: Path, mo
     monkeypatch.setattr(module.Job, "get", full)
     with pytest.raises(OSError, match="No space left"):
         fetch([remote("x.bin", body(1000))], tmp_path / "data")
+
+
+@pytest.mark.parametrize(("tags", "changed"), [(True, False), (True, True), (False, False)])
+def test_whole_but_killed_before_it_was_checked_it_does_not_come_again(
+    loopback: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tags: bool, changed: bool
+) -> None:
+    content = body(300_000, 1)
+    put(loopback, "x.bin", content)
+    loopback.tags = tags
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("echolung.downloads.job.check", interrupted)
+        fetch([remote("x.bin", None)], tmp_path / "data")
+    if changed:
+        content = body(300_000, 2)
+        put(loopback, "x.bin", content)
+    counted: list[int] = []
+    found = fetch([remote("x.bin", None)], tmp_path / "data", advance=counted.append)
+    assert found.downloaded == ("x.bin",)
+    assert (tmp_path / "data" / "x.bin").read_bytes() == content
+    assert sum(counted) == len(content)
+    again = [0] if changed or not tags else []
+    assert starts(loopback, "x.bin") == [0, len(content), *again]
+
+
+def interrupted(*args: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_folder_in_the_place_of_a_file_is_no_file(loopback: Any, tmp_path: Path, known: bool) -> None:
+    content = body(1000)
+    put(loopback, "x.bin", content)
+    files = [remote("x.bin", content if known else None)]
+    (tmp_path / "x.bin").mkdir()
+    found = fetch(files, tmp_path)
+    assert found.failed == {"x.bin": "A folder lies where the file belongs. It was left as it is."}
+    assert not found.present and not found.unverified and not (tmp_path / RECORD).exists()
+    assert fetch(files, tmp_path, repair=True).downloaded == ("x.bin",)
+    assert (tmp_path / "x.bin.wrong").is_dir()
+
+
+def test_a_record_that_says_a_folder_is_not_compared_with(loopback: Any, tmp_path: Path) -> None:
+    put(loopback, "x.bin", body(1000))
+    (tmp_path / RECORD).write_text("a folder  x.bin\n")
+    assert fetch([remote("x.bin", None)], tmp_path).downloaded == ("x.bin",)

@@ -3,6 +3,8 @@
 import importlib
 import json
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,17 @@ import torch
 
 from echolung.downloads.remote import Remote
 from echolung.downloads.weights import BY_HAND, WEIGHTS, Source, Weights, weights_named
-from echolung.downloads.weights_home import BEGINS, DECLARED, KEPT, NOTHING, RECORDED, bring, check, record_of
+from echolung.downloads.weights_home import (
+    BEGINS,
+    DECLARED,
+    KEPT,
+    NOTHING,
+    RECORDED,
+    WAITING,
+    bring,
+    check,
+    record_of,
+)
 from echolung.encoders import default_encoder, identify, load_encoder
 from echolung.encoders.fits import fits
 from echolung.encoders.networks import NETWORKS
@@ -26,7 +38,10 @@ def home(echolung_home):
 
 
 def left(home) -> list[str]:
-    return sorted(path.name for path in home.iterdir() if path.name != "digests.json")
+    """Return what lies in the folder of checkpoints and in its waiting room, but for locks."""
+    files = [*home.iterdir(), *(home / WAITING).iterdir()]
+    no_matter = (home / "digests.json", home / WAITING)
+    return sorted(str(path.relative_to(home)) for path in files if path not in no_matter and path.suffix != ".lock")
 
 
 # ---- the table ------------------------------------------------------------------------------------------------------------
@@ -124,12 +139,44 @@ def test_a_broken_connection_goes_on_where_it_stopped(loopback, published, home)
     assert max(start for asked, start in loopback.asked if asked == path) > 0
 
 
+def test_two_at_once_take_turns(loopback, published, home):
+    """The first is held up while it reads what came, until the second has said that it waits, or reads, too."""
+    weights = published.offer(loopback.root)
+    read, go, said = threading.Event(), threading.Event(), []
+
+    def held_up(network, path):
+        read.set()
+        assert go.wait(30)
+        return fits(network, path)
+
+    def log(text):
+        said.append(text)
+        go.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(bring, weights, weights.source(), held_up)
+        assert read.wait(30)
+
+        def late(network, path):
+            go.set()
+            first.result(30)
+            return fits(network, path)
+
+        second = bring(weights, weights.source(), late, log=log)
+    assert first.result().fetched
+    assert not second.fetched
+    assert second.digests == first.result().digests
+    assert said == ["Another echolung is downloading tiny-jepa; waiting until it is done."]
+    assert len(loopback.asked) == 2
+    assert left(home) == ["tiny-jepa", "tiny-jepa.json"]
+
+
 def test_a_wrong_file_does_not_get_the_name(loopback, published, home):
     weights = published.offer(loopback.root)
     loopback.wrong.add(f"{published.HF}/model.safetensors")
     with pytest.raises(RunError, match=r"another file under this name.*--from meta"):
         bring(weights, weights.source(), fits)
-    assert left(home) == [".incoming"]
+    assert left(home) == [".incoming/tiny-jepa"]
 
 
 def test_nothing_goes_out_offline(published, home, tmp_path, monkeypatch):

@@ -130,7 +130,7 @@ def test_folds_that_are_done_are_not_learnt_again(ready, monkeypatch):
 
     session.folder.remove()
     monkeypatch.setattr(protocol, "tune", stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), session.folder:
         session.evaluate()
     told = []
     again = ready(watch=Watch(tell=told.append)).evaluate()
