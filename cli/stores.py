@@ -43,8 +43,12 @@ def find_store(name: str | None) -> "Place":
     raise InputError(f"There is no token store at {name}, and none of that name under {stores_folder()}.")
 
 
+OPTIONS = {"clips.box": "crop", "clips.crop": "square"}
+"""Field of a key -> the option of `extract` that sets it, where they are called differently."""
+
+
 def told_apart(stores: "Sequence[TokenStore]") -> list[str]:
-    """Return of each store what distinguishes it from others of the same dataset and encoder: "size 112, box 0.1"; else ""."""
+    """Return of each what sets it apart from others of the same dataset and encoder: "size 112, crop 9,9,80,80"; else ""."""
     from echolung.cache.key import apart
 
     alike: dict[tuple[str, str], list[int]] = {}
@@ -53,7 +57,8 @@ def told_apart(stores: "Sequence[TokenStore]") -> list[str]:
     told = [""] * len(stores)
     for group in alike.values():
         for index, fields in zip(group, apart([stores[i].key for i in group]), strict=True):
-            told[index] = ", ".join(f"{name.removeprefix('clips.')} {value}" for name, value in fields.items())
+            named = {OPTIONS.get(name, name.removeprefix("clips.")): value for name, value in fields.items()}
+            told[index] = ", ".join(f"{name} {value}" for name, value in named.items())
     return told
 
 
