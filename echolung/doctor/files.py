@@ -5,11 +5,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from echolung.cache import TokenStore
 from echolung.doctor.finding import Finding
 from echolung.errors import EcholungError
 from echolung.settings import home
-from echolung.text import listed
+from echolung.text import counted, in_bytes, listed, quoted
 
 RECORD_SCHEMA = 2
 """What `echolung.report.run` writes; a test holds the two together."""
@@ -21,7 +23,13 @@ SAVING = 3600
 
 def check_files() -> list[Finding]:
     """Check stores, runs and what interrupted commands left."""
-    return [*_stores(home() / "stores"), *_runs(home() / "runs"), *_pretraining(home() / "pretraining")]
+    return [
+        *_stores(home() / "stores"),
+        *_runs(home() / "runs"),
+        *_pretraining(home() / "pretraining"),
+        *_begun(home() / "finetuning", "fine-tuning"),
+        *_begun(home() / "checkpoints" / ".incoming", "download"),
+    ]
 
 
 def _stores(folder: Path) -> list[Finding]:
@@ -88,3 +96,31 @@ def _pretraining(folder: Path) -> list[Finding]:
         return [Finding("pretraining", "pass", f"{len(begun)} finished")] if begun else []
     fix = f"echolung pretrain --resume {stopped[0]} goes on; a run that goes on elsewhere just now is listed, too."
     return [Finding("pretraining", "warn", f"not finished: {listed(stopped, 3)}", fix)]
+
+
+def _begun(folder: Path, what: str) -> list[Finding]:
+    """Return what was begun and not finished: a folder each, with a lock beside it while somebody works on it."""
+    left = [
+        path for path in sorted(folder.glob("*")) if path.is_dir() and not _held(path.with_name(f"{path.name}.lock"))
+    ]
+    if not left:
+        return []
+    size = sum(file.stat().st_size for path in left for file in path.rglob("*") if file.is_file())
+    fix = (
+        "The command that began it goes on with it, typed again. Where it is not wanted any more: "
+        f"rm -r {' '.join(quoted(path) for path in left[:3])}"
+    )
+    return [Finding(what, "warn", f"{counted(len(left), what)} not finished, {in_bytes(size)}", fix)]
+
+
+def _held(lock: Path) -> bool:
+    """Whether a process holds a lock."""
+    if not lock.exists():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # where no lock can be taken, nobody has one
+        return False

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
 from echolung import machine
 from echolung.doctor import decoders, device, downloading, examine, files, installation, space, threads
@@ -241,6 +241,18 @@ def test_stores_at_home(echolung_home, write_classes, monkeypatch):
         (target / "zarr.json").write_text(json.dumps(changed))
         found = files.check_files()[0]
         assert (found.name, found.level) == ("store", level) and what in found.what
+
+
+def test_what_was_begun_and_nobody_works_on(echolung_home):
+    for folder in ("finetuning/1f", "finetuning/2a", "checkpoints/.incoming/vjepa2-vitl"):
+        (echolung_home / folder).mkdir(parents=True)
+        (echolung_home / folder / "frames").write_bytes(bytes(3_000_000))
+    (echolung_home / "finetuning" / "1f.lock").touch()
+    with FileLock(echolung_home / "finetuning" / "2a.lock"):
+        tuning, download = files.check_files()[-2:]
+    assert (tuning.level, tuning.what) == ("warn", "1 fine-tuning not finished, 3 MB") and "finetuning/1f" in tuning.fix
+    assert download.what == "1 download not finished, 3 MB" and "goes on with it" in download.fix
+    assert files.check_files()[-2].what == "2 fine-tunings not finished, 6 MB"
 
 
 def test_runs_at_home(echolung_home):
