@@ -1,13 +1,16 @@
 """`echolung probe`: token store × task -> a cross-validated result."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from echolung.cli import options
 from echolung.cli.probing.runs import run_probe, run_transfer
 from echolung.errors import InputError
+
+if TYPE_CHECKING:
+    from echolung.probes.start import Start
 
 ACROSS = "Across datasets"
 EVIDENCE = "Evidence"
@@ -94,7 +97,7 @@ def probe(
         str | None,
         typer.Option(
             metavar="PLACE",
-            help="Begin from a saved head: a folder, a run, or the name of a checkpoint that has one.",
+            help="Begin from a saved head: a folder, a run, the name of a checkpoint that has one, CoReEcho's best.pth.",
             rich_help_panel=options.TRAINING,
         ),
     ] = None,
@@ -185,11 +188,19 @@ def _begun(probe: str | None, start_from: str | None, as_is: bool) -> dict[str, 
         if as_is:
             raise InputError("--as-is scores a saved head: name it with --start-from.")
         return {"probe": probe or "linear"}
-    from echolung.probes.start import load_start
-
-    start = load_start(start_from)
+    start = _head(start_from)
     if probe not in (None, start.probe.kind):
         raise InputError(
             f"--probe {probe}: the head {start.name} is of the kind {start.probe.kind}. Leave out --probe."
         )
     return {"probe": start.probe.kind, "start": start}
+
+
+def _head(place: str) -> "Start":
+    if place.partition("#")[0].endswith((".pth", ".pt")):  # PyTorch's files, in which echolung saves no head of its own
+        from echolung.pretraining.labelled.published_head import published_head
+
+        return published_head(place)
+    from echolung.probes.start import load_start
+
+    return load_start(place)

@@ -259,7 +259,7 @@ BY_HAND = {
         "CoReEcho's best.pth lies on Google Drive, which no program may fetch from: "
         "https://drive.google.com/file/d/1ZNF4lMTLEnaZyhVHHTUW_MctB7kDGP6o/view (linked by "
         "https://github.com/BioMedIA-MBZUAI/CoReEcho). Save it as {checkpoints}/coreecho.pth and name it "
-        "uniformer_small@coreecho.pth."
+        "uniformer_small@coreecho.pth. Its regressor is probe --start-from coreecho.pth."
     ),
 }
 """What no program can fetch: name -> where it is, and where to put it."""

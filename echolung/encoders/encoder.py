@@ -67,12 +67,17 @@ class Encoder(nn.Module):
             return self.model(frames)
 
     def tensors_digest(self) -> str:
-        """Return "sha256:…" over all parameters and buffers: name, dtype, shape and bytes, by name."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-        return f"sha256:{digest.hexdigest()}"
+        """Return the digest of the network's tensors."""
+        return tensors_digest(self.model)
+
+
+def tensors_digest(model: nn.Module) -> str:
+    """Return "sha256:…" over all parameters and buffers: name, dtype, shape and bytes, by name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def load_encoder(spec: str | Path | EncoderIdentity, device: str | torch.device = "cpu") -> Encoder:

@@ -17,7 +17,7 @@ from echolung.evaluation.nested import nested
 from echolung.evaluation.question import Question
 from echolung.evaluation.result import Result
 from echolung.evaluation.setup import set_up
-from echolung.evaluation.starting import check_start, seen_before
+from echolung.evaluation.starting import check_own_tokens, check_start, seen_before
 from echolung.probes import find_kind, settings_with
 from echolung.probes.start import Start
 from echolung.text import suggest
@@ -103,6 +103,7 @@ def _as_is(store: TokenStore, start: Start | None, split: str | None, protocol: 
     question = replace(question, probe=start.probe.kind, group="video" if split == "official" else question.group)
     # Whatever its loss was, none is taken here.
     setup = set_up(store, question, [{name: value for name, value in start.setting.items() if name != "loss"}])
+    check_own_tokens(start, store)
     notes = check_start(start, store, question, setup.data, setup.features.dim)
     notes += seen_before(start, store.snapshot.dataset, split)
     setup = replace(setup, data=replace(setup.data, notes=(*setup.data.notes, *notes)))

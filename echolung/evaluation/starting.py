@@ -28,6 +28,8 @@ def check_start(start: Start, store: TokenStore, question: Question, data: TaskD
         )
     start.check_shapes(dim, data.outputs)
     notes = []
+    if other := _foreign(start, store):
+        notes.append(f"{other} As a beginning it is hardly better than random numbers.")
     if classes != data.task.classes:
         notes.append(
             f"The head {start.name} told {', '.join(classes)} apart; its outputs begin here as {', '.join(data.task.classes)}."
@@ -41,6 +43,25 @@ def check_start(start: Start, store: TokenStore, question: Question, data: TaskD
             "--fusion late averages what it says of each."
         )
     return notes
+
+
+def check_own_tokens(start: Start, store: TokenStore) -> None:
+    """Raise InputError where a head, scored as it is, would be given the tokens of another encoder than it learnt from."""
+    if other := _foreign(start, store):
+        raise InputError(
+            f"{other} As it is, what it says of them means nothing. Extract with the encoder it belongs to."
+        )
+
+
+def _foreign(start: Start, store: TokenStore) -> str:
+    """Return a sentence where a head learnt from the tokens of other weights, as far as its file and the store say; else ""."""
+    about, attributes = start.probe.about, store.group.attrs
+    learnt, held = about.get("weights_tensors"), attributes.get("weights_tensors")
+    if not learnt or not held or learnt == held:
+        return ""
+    names = [str(name) for name in (about.get("encoder"), attributes.get("encoder"))]
+    told = "another encoder" if names[0] != names[1] else "other weights under the same name"
+    return f"The head {start.name} belongs to {names[0]}, and {store.path.name} holds the tokens of {told}, {names[1]}."
 
 
 def seen_before(start: Start, dataset: str, split: str | None = None) -> list[str]:

@@ -51,6 +51,7 @@ def test_from_the_command_to_an_encoder_and_its_head(
     encoder = load_encoder(checkpoints / "mine.safetensors")
     head = load_probe(checkpoints / "mine.head")
     assert head.kind == "mlp" and len(head.classes) == len(classes) and head.about["task"] == task
+    assert head.about["weights_tensors"] == encoder.tensors_digest()
     assert encoder.spec.dim == 192 and "--fusion late --start-from mine --as-is" in " ".join(out.split())
     lines = [json.loads(line) for line in (echolung_home / "pretraining/mine/log.jsonl").read_text().splitlines()]
     assert len(lines) == 6 and ("rank_n_contrast" in lines[0]["gauges"]) == (objective == "coreecho")

@@ -202,3 +202,20 @@ def test_more_folds_than_positives_is_explained(write_classes):
     tiny = write_classes(34, 1, 2, columns={"label": np.where(np.arange(34) % 5 == 0, "class1", "class0")}, seed=4)
     with pytest.raises(InputError, match=r"class1: 7.*largest that works is 7"):
         cross_validate(tiny, cv=8)
+
+
+def test_a_head_belongs_to_the_tokens_that_it_learnt_from(store, monkeypatch):
+    held = {**store.group.attrs, "encoder": "vits", "weights_tensors": "sha256:1"}
+    monkeypatch.setattr(type(store.group), "attrs", held)
+    asked = {"split": "official", "fusion": "late", "epochs": 2}
+    own, other = (start(weights_tensors=f"sha256:{i}", encoder="vits") for i in (1, 2))
+    assert not any("belongs to" in note for note in cross_validate(store, "ef", start=own, as_is=True, **asked).notes)
+    with pytest.raises(
+        InputError, match=r"core\.head belongs to vits.*other weights under the same name.*means nothing"
+    ):
+        cross_validate(store, "ef", start=other, as_is=True, **asked)
+    notes = cross_validate(store, "ef", probe="mlp", start=other, hyper=other.hyper({"lr": "1e-4"}), **asked).notes
+    assert any("hardly better than random numbers" in note for note in notes)
+    renamed = start(weights_tensors="sha256:2", encoder="coreecho")
+    with pytest.raises(InputError, match=r"belongs to coreecho, and .* the tokens of another encoder, vits"):
+        cross_validate(store, "ef", start=renamed, as_is=True, **asked)

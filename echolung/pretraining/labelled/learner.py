@@ -20,7 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from echolung.device import default_precision
 from echolung.encoders.checkpoints import save_encoder
 from echolung.encoders.dropout import set_dropout
-from echolung.encoders.encoder import load_model
+from echolung.encoders.encoder import load_model, tensors_digest
 from echolung.encoders.preprocess import normalise
 from echolung.encoders.statistics import set_statistics
 from echolung.errors import InputError
@@ -108,6 +108,7 @@ class LabelledLearner:
             "dataset": datasets,
             "objective": self.recipe.objective.name,
             "encoder": path.stem,
+            "weights_tensors": tensors_digest(self.encoder),
         }
         to_probe(self.head, self.labels.classes, about).save(fresh)
         for file in fresh.iterdir():

@@ -16,8 +16,8 @@ NORMS = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
 NAMES = {"running_mean": "mean", "running_var": "var"}
 """Of BatchNorm's statistics: torch's -> a probe's."""
 
-COREECHO: dict[str, Any] = {"hidden": "512", "norm": "batch", "batch_norm": "yes", "dropout": 0.4, "input_dropout": 0.4}
-"""CoReEcho's F_R of embeddings 512 wide (coreecho/regressor.py)."""
+HYPER = ("hidden", "norm", "batch_norm", "dropout", "input_dropout")
+"""Hyper-parameters of a probe of kind mlp that say which modules a head has."""
 
 
 class Regressor(nn.Sequential):
@@ -108,7 +108,7 @@ def from_probe(probe: Probe) -> Regressor:
     """
     if probe.kind != "mlp":
         raise InputError(f"The head of an encoder is a probe of kind mlp, and this one is of kind {probe.kind}.")
-    setting = {key: probe.about["setting"].get(key, PROBES["mlp"].hyper[key].default) for key in COREECHO}
+    setting = {key: probe.about["setting"].get(key, PROBES["mlp"].hyper[key].default) for key in HYPER}
     arrays = {name: torch.from_numpy(array) for name, array in probe.arrays.items()}
     first = next(arrays[name] for name in ("hidden0.weight", "linear.weight") if name in arrays)
     head = Regressor(first.shape[1], len(arrays["linear.bias"]), **setting)
@@ -124,18 +124,6 @@ def from_probe(probe: Probe) -> Regressor:
             head.last.weight.mul_(arrays["target.scale"])
             head.last.bias.mul_(arrays["target.scale"]).add_(arrays["target.shift"])
     return head
-
-
-def coreecho_probe(tensors: Mapping[str, Tensor]) -> Probe:
-    """Return the `regressor` of CoReEcho's checkpoint (best.pth: epoch, model, regressor, best_error) as a probe.
-
-    Raises:
-        InputError: other tensors than that has.
-    """
-    named = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    head = Regressor(512, 1, **COREECHO)
-    _fill(head, named)
-    return to_probe(head, (), {"task": "ef", "source": "CoReEcho"})
 
 
 def _fill(head: Regressor, tensors: Mapping[str, Tensor]) -> None:
