@@ -1,6 +1,5 @@
 """What a store consists of on disk: its arrays, its tables, and how parts of it are exchanged whole."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,8 @@ from echolung.cache.place import Place
 from echolung.cache.seal import sealed
 from echolung.cache.tables import write_table
 from echolung.errors import InputError
+from echolung.machine import free_disk, nearest_folder
+from echolung.text import in_bytes
 
 SCHEMA = 1
 """Version of the layout; a store of another is refused, not guessed at."""
@@ -146,15 +147,9 @@ def check_room(folder: Place, needed: int) -> None:
     """Raise InputError where the disk has no room for `needed` bytes; of a URL nobody knows."""
     if not isinstance(folder, Path):
         return
-    while not folder.exists():
-        folder = folder.parent
-    free = shutil.disk_usage(folder).free
+    free = free_disk(folder)
     if needed * 1.02 > free:
         raise InputError(
-            f"The store needs {_size(needed)} and {folder} has {_size(free)} free. Free some space, or name another place "
-            "with --store. --token-pool 2 keeps a quarter of the tokens, --tokens none their means only."
+            f"The store needs {in_bytes(needed)} and {nearest_folder(folder)} has {in_bytes(free)} free. Free some space, or "
+            "name another place with --store. --token-pool 2 keeps a quarter of the tokens, --tokens none their means only."
         )
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

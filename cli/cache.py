@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
-from echolung.cli.stores import find_store, is_store, refuse_busy, refuse_writers, size_text, stores_folder, told_apart
+from echolung.cli.stores import find_store, is_store, refuse_busy, refuse_writers, stores_folder, told_apart
 from echolung.cli.terminal.console import out, print_json, say, steps
 from echolung.errors import InputError
+from echolung.text import in_bytes
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
@@ -56,7 +57,7 @@ def _show_list(rows: list[dict[str, Any]]) -> None:
         named = [str(row[name]) for name in ("dataset", "encoder")] if wide else []
         clips += "" if row["finished"] else "\n[yellow]unfinished[/]"
         name = escape(row["name"].removesuffix(".zarr")) + (f"\n[dim]{escape(row['apart'])}[/]" if row["apart"] else "")
-        table.add_row(name, *named, clips, _kept(row), size_text(row["bytes"]))
+        table.add_row(name, *named, clips, _kept(row), in_bytes(row["bytes"]))
     console.print(table)
 
 
@@ -73,7 +74,7 @@ def info(store: Store = None, as_json: options.Json = False) -> None:
     if as_json:
         print_json(facts)
         return
-    facts |= {"bytes": size_text(facts["bytes"]), "tokens": facts["tokens"] or "none, pooled rows only"}
+    facts |= {"bytes": in_bytes(facts["bytes"]), "tokens": facts["tokens"] or "none, pooled rows only"}
     out().print(Pretty(facts, expand_all=True))
 
 
@@ -162,7 +163,7 @@ def _show_verification(found: "Verification") -> None:
         _show_damages(found)
     else:
         clips = f"{found.complete} of {found.clips} clips complete"
-        out().print(f"[bold]{escape(found.path.name)}[/]: nothing is broken ({clips}, {size_text(found.bytes)} read)")
+        out().print(f"[bold]{escape(found.path.name)}[/]: nothing is broken ({clips}, {in_bytes(found.bytes)} read)")
     for note in found.notes:
         out().print(f"[yellow]note[/] {escape(note)}")
 
@@ -224,7 +225,7 @@ def remove(
         refuse_busy(path)
     removed = []
     for path in paths:
-        what = f"{path.name} ({_clips(path)}{size_text(sum(file_sizes(path).values()))})"
+        what = f"{path.name} ({_clips(path)}{in_bytes(sum(file_sizes(path).values()))})"
         if isinstance(path, Path) and path.is_symlink():
             what = f"the link {path.name} (the store stays at {path.resolve()})"
         if yes or _agreed(f"Remove {what}?"):
@@ -285,7 +286,7 @@ def _tell(facts: dict[str, Any], text: str, as_json: bool) -> None:
     if as_json:
         print_json(facts)
     else:
-        say(f"{text} ({size_text(facts['bytes'])}).")
+        say(f"{text} ({in_bytes(facts['bytes'])}).")
 
 
 def _facts(store: "TokenStore") -> dict[str, Any]:

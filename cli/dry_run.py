@@ -42,19 +42,18 @@ def _show(found: "Estimate", plan: "ExtractionPlan", notes: list[str]) -> None:
 
 def lines(found: "Estimate", plan: "ExtractionPlan") -> dict[str, str]:
     """Return name -> text of each line that is shown."""
-    from echolung.cli.stores import size_text
-    from echolung.text import about
+    from echolung.text import about, in_bytes
 
     t, h, w = found.grid
     kept = f"{found.tokens:,} ({t} × {h} × {w})" if found.tokens else "none, their mean alone"
     there = f"; {found.remaining:,} remain to be encoded" if found.remaining < found.clips else ""
-    partly = f", {size_text(found.to_write)} of it to write" if 0 < found.to_write < found.bytes else ""
+    partly = f", {in_bytes(found.to_write)} of it to write" if 0 < found.to_write < found.bytes else ""
     return {
         "videos": f"{found.videos:,}",
         "clips": f"{found.clips:,}, {plan.clips.clips} a video{there}",
         "tokens": f"{kept} of {found.dim:,} numbers a clip",
-        "store": f"{size_text(found.bytes)}{partly}",
-        **({"disk": f"{size_text(found.free)} free there"} if found.free is not None else {}),
+        "store": f"{in_bytes(found.bytes)}{partly}",
+        **({"disk": f"{in_bytes(found.free)} free there"} if found.free is not None else {}),
         **({"time": f"{about(found.seconds)} on {found.device}"} if found.seconds is not None else {}),
         **({"measured": f"just now: {found.how}"} if found.how else {}),
         "place": found.place,

@@ -11,6 +11,7 @@ import typer
 from echolung.cli import options
 from echolung.cli.terminal.console import detail, out, print_json, say, steps
 from echolung.errors import InputError
+from echolung.text import in_bytes
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
@@ -259,7 +260,7 @@ def show_store(store: "TokenStore", as_json: bool) -> None:
         return
     t, h, w = store.grid
     what = f"{tokens} tokens ({t} × {h} × {w})" if tokens else "the mean over tokens"
-    size = f", {facts['bytes'] / 1e6:.1f} MB on disk" if store.finished else ""
+    size = f", {in_bytes(facts['bytes'])} on disk" if store.finished else ""
     out().print(
         f"[bold]{escape(store.path.name)}[/]\n{facts['complete']} of {store.clips} clips, {what} of {dim} numbers each{size}"
     )

@@ -88,11 +88,3 @@ def refuse_writers(path: "Place") -> None:
 
     if writers(path):
         raise InputError(f"Another process is writing {path.name}. Wait for it, or end it first.")
-
-
-def size_text(count: int) -> str:
-    """Return "1.2 GB", "12 MB" or "345 kB"."""
-    for unit, size in (("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.{1 if count < 10 * size else 0}f} {unit}"
-    return f"{count / 1e3:.0f} kB"

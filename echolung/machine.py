@@ -1,7 +1,8 @@
-"""What this process may take of its machine: memory and processors, within the limits of a container or a cluster's job."""
+"""What this process may take of its machine: memory and processors, within a container's or a cluster job's limits; disk."""
 
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,19 @@ def free_memory() -> int:
     free = _numbers(Path("/proc/meminfo")).get("MemAvailable:")
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if free is None else free * 1024
     return max(0, min([machine, *_rooms()]))
+
+
+def nearest_folder(path: Path) -> Path:
+    """Return the folder that something is in, or will be: `path`, or the nearest of those above it that exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def free_disk(path: Path) -> int:
+    """Return the bytes free where something is or will be."""
+    return shutil.disk_usage(nearest_folder(path)).free
 
 
 def processor_limit() -> float | None:

@@ -20,8 +20,10 @@ def quoted(path: object) -> str:
 
 
 def in_bytes(count: int | float) -> str:
-    """Return bytes as "3.20 GB" or "51.4 MB"."""
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+    """Return bytes as "3.20 GB", "51.4 MB" or "345 kB"."""
+    if count >= 1e9:
+        return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e6:.3g} MB" if count >= 1e6 else f"{count / 1e3:.3g} kB"
 
 
 def counted(number: int, noun: str) -> str:

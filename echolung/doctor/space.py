@@ -1,14 +1,13 @@
 """Whether echolung can write where it keeps its files, and how much room there is."""
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
 from filelock import FileLock
 
 from echolung.doctor.finding import Finding
-from echolung.machine import free_memory
+from echolung.machine import free_disk, free_memory, nearest_folder
 from echolung.settings import home
 from echolung.text import in_bytes
 
@@ -32,15 +31,9 @@ def check_space() -> list[Finding]:
     return [*found, _disk(), _memory()]
 
 
-def _existing(folder: Path) -> Path:
-    while not folder.exists():
-        folder = folder.parent
-    return folder
-
-
 def _writable() -> Finding:
     folder = home()
-    there = _existing(folder)
+    there = nearest_folder(folder)
     by = "ECHOLUNG_HOME" if os.environ.get("ECHOLUNG_HOME") else "the platform's default"
     try:
         with tempfile.TemporaryDirectory(dir=there, prefix=".echolung-doctor-") as tried:
@@ -52,7 +45,7 @@ def _writable() -> Finding:
 
 def _locks() -> Finding:
     """Try a lock as the store's writers take it."""
-    there = _existing(home())
+    there = nearest_folder(home())
     kind = file_system(there)
     where = f"{kind}, over a network" if kind in NETWORK else kind or "of this disk"
     try:
@@ -81,7 +74,7 @@ def file_system(path: Path) -> str:
 
 
 def _disk() -> Finding:
-    free = shutil.disk_usage(_existing(home())).free
+    free = free_disk(home())
     if free < LITTLE_DISK:
         fix = "echolung extract --dry-run says what a store would take. Free some space, or move ECHOLUNG_HOME."
         return Finding("disk", "warn", f"{in_bytes(free)} free", fix)

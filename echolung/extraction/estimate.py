@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool
@@ -18,8 +19,9 @@ from echolung.extraction.pace import measure
 from echolung.extraction.parts import WHOLE, Part
 from echolung.extraction.plan import ExtractionPlan
 from echolung.extraction.pooling import Grid
-from echolung.extraction.room import check_memory, free_disk
+from echolung.extraction.room import check_memory
 from echolung.extraction.sources import find_changes, read_sources, worth_retrying
+from echolung.machine import free_disk
 
 CHECKSUM = 4
 """Bytes of the CRC-32C after every chunk, and after the index of a shard."""
@@ -113,7 +115,7 @@ def estimate(
         dim=encoder.spec.dim,
         bytes=size,
         to_write=max(0, size - held) if todo.any() else 0,
-        free=free_disk(plan.path),
+        free=free_disk(plan.path) if isinstance(plan.path, Path) else None,  # at a URL nobody knows
         place=str(plan.path),
     )
     if not (timed and remaining):

@@ -1,12 +1,9 @@
 """Whether there is room: for an encoder's weights in memory, for the tokens on the disk; asked before either is touched."""
 
-import shutil
-
 import numpy as np
 
 from echolung.cache import TokenStore
 from echolung.cache.layout import PREVIEW_SHAPE, check_room
-from echolung.cache.place import Place, RemotePath
 from echolung.encoders import EncoderIdentity
 from echolung.encoders.identity import weight_files
 from echolung.encoders.make import make
@@ -50,13 +47,3 @@ def check_rest(store: TokenStore) -> None:
     tokens, dim = store.token_shape
     preview = int(np.prod(PREVIEW_SHAPE)) if "preview" in store.group else 0
     check_room(store.path.parent, int(store.missing.sum()) * (tokens * dim * 2 + dim * 4 + preview))
-
-
-def free_disk(place: Place) -> int | None:
-    """Return the bytes free where something is or will be; None where nobody knows, at a URL."""
-    if isinstance(place, RemotePath):
-        return None
-    folder = place.absolute()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free

@@ -13,6 +13,7 @@ import pytest
 from echolung.cache import TokenStore
 from echolung.cli import app
 from echolung.datasets import phantom_lung
+from echolung.text import in_bytes
 
 HOW = "--encoder random:vit_tiny --frames 4 --size 32 --workers 1 --device cpu --precision float32 --batch 2"
 
@@ -81,7 +82,7 @@ def test_pooled_rows_only(extract, tmp_path):
     code, out, err = extract(f"--store {tmp_path / 'a.zarr'} --tokens none")
     assert code == 0, err
     size = sum(file.stat().st_size for file in (tmp_path / "a.zarr").rglob("*") if file.is_file())
-    assert f"12 of 12 clips, the mean over tokens of 192 numbers each, {size / 1e6:.1f} MB on disk" in out
+    assert f"12 of 12 clips, the mean over tokens of 192 numbers each, {in_bytes(size)} on disk" in out
     code, out, _ = extract(f"--store {tmp_path / 'a.zarr'} --tokens none --json")
     assert json.loads(out)["bytes"] == size and json.loads(out)["tokens"] == 0
 

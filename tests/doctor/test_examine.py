@@ -176,7 +176,7 @@ def test_network_file_systems_and_locks(monkeypatch, tmp_path, echolung_home):
 
 
 def test_little_disk_and_memory(monkeypatch):
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda path: SimpleNamespace(free=10**9))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10**9))
     monkeypatch.setattr(space, "free_memory", lambda: 10**9)
     assert (space._disk().level, space._memory().level) == ("warn", "warn")
     assert space._disk().what == "1.00 GB free" and "--dry-run" in space._disk().fix

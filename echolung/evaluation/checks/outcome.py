@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from echolung.evaluation.checks.choices import score_by
 from echolung.evaluation.checks.codes import fine, not_applicable, warning
@@ -159,15 +158,11 @@ def below_file(result: Result, summary: Summary, blind: Finding | None) -> Findi
 # ---- what was saved is what was chosen -------------------------------------------------------------------------------
 
 
-def not_the_chosen(result: Result, recorded: pd.DataFrame | None = None) -> Finding:
+def not_the_chosen(result: Result) -> Finding:
     """EL307: predictions whose scores are not those noted when the chosen probe made them.
 
     Compared are, as far as there: `looks.honest` of every fold; of the seed protocol the look (setting, epoch) that was
-    chosen; inner predictions with the inner look that was chosen; and `recorded`.
-
-    Args:
-        result: with its predictions.
-        recorded: folds.csv, one row a fold, a column a metric, as it was written when the folds were scored.
+    chosen; inner predictions with the inner look that was chosen.
     """
     pairs: list[tuple[str, float | None, float]] = []
     own = score_by(result, result.predictions, "fold")
@@ -178,10 +173,6 @@ def not_the_chosen(result: Result, recorded: pd.DataFrame | None = None) -> Find
         seed = result.settings["protocol"] == "seed"
         seen, where = (own, "fold") if seed else (_inner_scores(result), "inner predictions of part")
         pairs += [(f"{where} {part}", seen.get(part), look) for part, look in _chosen_looks(result).items()]
-    name = "accuracy" if result.task.classes else "mae"
-    if recorded is not None and name in recorded:
-        rows = zip(recorded.index.tolist(), recorded[name].tolist(), strict=True)
-        pairs += [(f"fold {fold}", own.get(fold), float(value)) for fold, value in rows]
     both = [(what, found, noted) for what, found, noted in pairs if found is not None and not np.isnan(noted)]
     wrong = [
         f"{what} has {found:.4f}, noted was {noted:.4f}"

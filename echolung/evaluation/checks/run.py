@@ -1,10 +1,7 @@
-"""Every check of a run: of a result just found, with its store, or of one read back, by its files alone."""
+"""Every check of a run: of a result just found, with its store."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from echolung.cache import TokenStore
 from echolung.evaluation.checks.choices import grid_edge, inner_against_outer, last_epoch, optimism
@@ -29,7 +26,7 @@ from echolung.evaluation.checks.outcome import (
     not_the_chosen,
     outlier_fold,
 )
-from echolung.evaluation.checks.subject import Subject, subject_of
+from echolung.evaluation.checks.subject import subject_of
 from echolung.evaluation.result import Result
 from echolung.evaluation.summary import Summary
 
@@ -65,32 +62,6 @@ def check_result(
         shared_sources(subject),
         duplicates_across(subject),
         below_file(result, summary, blind["EL107"]),
-        *_of_predictions(result, summary, subject, twins),
-        not_the_chosen(result),
-    ]
-    return muted(findings, mute)
-
-
-def check_run(run: Any, mute: Sequence[str] = ()) -> list[Finding]:
-    """Return the findings of the checks that need no store, for a run that was read back.
-
-    Args:
-        run: an `echolung.report.run.Run`: folder, record, result, summary, twins.
-        mute: codes that are marked as muted.
-
-    Raises:
-        InputError: a code that there is not.
-    """
-    check_codes(mute)
-    file = Path(run.folder) / "folds.csv"
-    recorded = pd.read_csv(file, index_col="fold") if file.is_file() else None
-    found = _of_predictions(run.result, run.summary, subject_of(run.result, None), run.twins)
-    return muted([*found, not_the_chosen(run.result, recorded)], mute)
-
-
-def _of_predictions(result: Result, summary: Summary, subject: Subject, twins: Sequence[Any]) -> list[Finding]:
-    """Return what the saved predictions and choices say by themselves."""
-    return [
         few_patients(subject),
         shared_patients(result, subject),
         grid_edge(result),
@@ -102,4 +73,6 @@ def _of_predictions(result: Result, summary: Summary, subject: Subject, twins: S
         outlier_fold(result),
         constant(result),
         no_probabilities(result),
+        not_the_chosen(result),
     ]
+    return muted(findings, mute)

@@ -22,22 +22,18 @@ MEMORY = 2e9
 BATCH = 16
 
 
-def clip_plan(recipe: LabelledRecipe, segments: int | None = None, views: int = 0) -> ClipPlan:
+def clip_plan(recipe: LabelledRecipe) -> ClipPlan:
     """Return the windows that a recipe's encoder was trained on, as `echolung extract` cuts them.
 
-    Args:
-        recipe: of the run.
-        segments: fixed clips a video; None: the recipe's for validation, or one where clips begin with the video.
-        views: random ones beside each.
+    Fixed clips a video: the recipe's for validation, or one where clips begin with the video.
     """
     plan, first = recipe.clips, recipe.clips.window == "first"
     return ClipPlan(
-        segments=segments or (1 if first else recipe.run.validation_clips),
+        segments=1 if first else recipe.run.validation_clips,
         frames=plan.frames,
         stride=plan.stride,
         fps=plan.fps or None,
         size=plan.size,
-        views=views,
         crop="whole",
         pad=plan.pad,
         window="first" if first else "even",

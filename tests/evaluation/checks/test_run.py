@@ -12,7 +12,7 @@ from echolung.errors import InputError
 from echolung.evaluation import cross_validate
 from echolung.evaluation.checks import choices, folds, forest, outcome
 from echolung.evaluation.checks.codes import CHECKS
-from echolung.evaluation.checks.run import check_result, check_run
+from echolung.evaluation.checks.run import check_result
 from echolung.evaluation.checks.subject import Subject, subject_of
 from echolung.evaluation.data import manifest_of
 from echolung.evaluation.result import Result
@@ -250,9 +250,6 @@ def test_predictions_that_are_not_those_of_the_chosen_probe():
     assert outcome.not_the_chosen(seed).status == "fine"
     # What the published study did: the choice of one head beside the predictions of another.
     assert outcome.not_the_chosen(replace(seed, curves=curves.assign(accuracy=0.6))).status == "warning"
-    recorded = pd.DataFrame({"accuracy": right})
-    assert outcome.not_the_chosen(result, recorded).status == "fine"
-    assert outcome.not_the_chosen(result, recorded + 0.01).status == "warning"
 
 
 # ---- all of them -----------------------------------------------------------------------------------------------------
@@ -313,17 +310,3 @@ def test_one_division_of_labels_that_are_not_the_stores(write_classes):
     same = cross_validate(store, "label", split="60/20/20", epochs=2)
     told = replace(same, settings={**same.settings, "labels": "some.csv"})
     assert subject_of(same, store).folds is not None and subject_of(told, store).folds is None
-
-
-def test_a_run_read_back(run, tmp_path):
-    _, result, summary = run
-    summary.folds.to_csv(tmp_path / "folds.csv", index_label="fold", float_format="%.6f")
-    read = SimpleNamespace(folder=tmp_path, result=result, summary=summary, twins=())
-    found = {finding.code: finding for finding in check_run(read)}
-    assert found["EL307"].status == "fine" and "EL107" not in found
-    columns = [f"p_{name}" for name in result.task.classes]
-    swapped = result.predictions.assign(**dict(zip(columns, result.scores.T[::-1], strict=True)))
-    other = SimpleNamespace(**{**vars(read), "result": replace(result, predictions=swapped)})
-    wrong = {f.code: f for f in check_run(other)}
-    assert wrong["EL307"].status == "warning"
-    assert {f.status for f in check_run(read, mute=list(CHECKS))} == {"muted"}
