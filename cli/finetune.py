@@ -11,7 +11,7 @@ import typer
 from echolung.cli import options
 from echolung.cli.probing.conclusion import conclude
 from echolung.cli.probing.runs import check_place, labelled
-from echolung.cli.report import find_run, find_store
+from echolung.cli.report import find_run, run_store
 from echolung.cli.terminal.console import Steps, say, steps
 from echolung.errors import InputError
 
@@ -214,7 +214,7 @@ def _of_run(folder: Path, store: str | None, labels: Path | None) -> _Found:
     name = run.record["store"]["name"]
     if store is None and not (home() / "stores" / name).is_dir():
         raise InputError(f"The store {name} of {folder.name} is not under {home() / 'stores'}: name it with --store.")
-    found = find_store(run, store)
+    found = run_store(run, store)
     if found is None:
         raise InputError(f"The store of {folder.name} cannot be used: name it with --store.")
     if settings.get("repeats", 1) > 1:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from echolung.cli.stores import told_apart
+from echolung.cli.stores import find_store, told_apart
 from echolung.cli.terminal.console import say
 from echolung.errors import InputError
 from echolung.text import quoted, suggest
@@ -163,7 +163,7 @@ def pick_store(path: "Place | str | None", dataset: str | None, encoder: str | N
     from echolung.settings import home
 
     if path is not None:
-        return TokenStore.open(path)
+        return TokenStore.open(find_store(path))
     named = dataset
     if dataset and dataset.lower().endswith(".csv"):
         dataset = Path(dataset).stem  # as extract, which takes the CSV itself, names its store

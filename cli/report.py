@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from echolung.cli import options
+from echolung.cli.stores import find_store
 from echolung.cli.terminal.console import print_json, say
 from echolung.errors import InputError
 
@@ -33,7 +34,7 @@ def report(
     if to is not None and to.is_dir():
         raise InputError(f"--out {to} is a folder; name a file, such as {to / 'report.html'}.")
     found = read_run(folder)
-    opened = find_store(found, store)
+    opened = run_store(found, store)
     path = write_report(found, opened, to)
     if as_json:
         print_json({"run": str(folder), "report": str(path), "store": str(opened.path) if opened else None})
@@ -70,7 +71,7 @@ def newest_run() -> Path:
     return folder
 
 
-def find_store(run: "Run", named: str | None) -> "TokenStore | None":
+def run_store(run: "Run", named: str | None) -> "TokenStore | None":
     """Return the store that a run was made from: the one named, or the one of its name under ECHOLUNG_HOME/stores.
 
     None, and a sentence that says so, where none is named and it is not there.
@@ -83,7 +84,7 @@ def find_store(run: "Run", named: str | None) -> "TokenStore | None":
 
     about: dict[str, Any] = run.record["store"]
     if named is not None:
-        opened = TokenStore.open(named)
+        opened = TokenStore.open(find_store(named))
         if opened.group.attrs["key_digest"] != about["key_digest"]:
             raise InputError(
                 f"The store {opened.path.name} is not the one that this run was made from: that was {about['name']}, with the "

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from echolung.cli.terminal.console import say
 from echolung.errors import InputError
+from echolung.text import suggest
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
@@ -40,7 +41,11 @@ def find_store(name: str | None) -> "Place":
     for path in (Path(name).expanduser(), stores_folder() / name, stores_folder() / f"{name}.zarr"):
         if path.is_dir():
             return path.absolute()
-    raise InputError(f"There is no token store at {name}, and none of that name under {stores_folder()}.")
+    near = suggest(name, (path.name for path in stores_folder().glob("*.zarr")))
+    raise InputError(
+        f"There is no token store at {name}, and none of that name under {stores_folder()}: `echolung cache list` names those "
+        f"there are, `echolung extract` makes one.{near}"
+    )
 
 
 OPTIONS = {"clips.box": "crop", "clips.crop": "square"}

@@ -1,7 +1,6 @@
 """`echolung data audit`: what the data give away before any model looks at them."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,7 +30,7 @@ def audit(
     task: Annotated[str | None, typer.Option(help="The labels to look at; default the dataset's first task.")] = None,
     mute: Mute = None,
     store: Annotated[
-        Path | None, typer.Option(help="Compare tokens of this store of the same videos, too.", metavar="PATH")
+        str | None, typer.Option(help="Compare tokens of this store of the same videos, too.", metavar="STORE")
     ] = None,
     crop: options.Crop = "",
     transducer: options.Transducer = None,
@@ -70,7 +69,7 @@ def audit(
         _show(manifest.name, name, subject, findings, found.unreadable)
 
 
-def _subject(manifest: "Manifest", name: str, found: "Check", store: Path | None) -> "Subject":
+def _subject(manifest: "Manifest", name: str, found: "Check", store: str | None) -> "Subject":
     """Return the readable, labelled videos with what opening them showed, and the tokens of a store."""
     from echolung.evaluation.checks.subject import Subject, labelled, mean_tokens, present
 
@@ -86,8 +85,9 @@ def _subject(manifest: "Manifest", name: str, found: "Check", store: Path | None
     tokens: dict[str, Any] = {}
     if store is not None:
         from echolung.cache import TokenStore
+        from echolung.cli.stores import find_store
 
-        tokens = mean_tokens(TokenStore.open(store), videos)
+        tokens = mean_tokens(TokenStore.open(find_store(store)), videos)
         if not tokens:
             raise InputError(f"{store} holds none of these {len(videos)} videos. Name a store of {manifest.name}.")
     pictures = {video: frames for video, frames in found.pictures.items() if video in known}

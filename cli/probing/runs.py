@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from echolung.cli import options
 from echolung.cli.probing.conclusion import conclude
+from echolung.cli.stores import find_store
 from echolung.cli.terminal.console import say, steps
 from echolung.errors import InputError
 
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
     from echolung.datasets import Manifest
+    from echolung.evaluation import Result
     from echolung.report.run import Twin
 
 ASKED = (
@@ -83,18 +85,35 @@ def _resolved(
 def _twins(store: "TokenStore", arguments: dict[str, Any]) -> "list[Twin]":
     """Return the same question asked of the random twins that lie beside a store."""
     from echolung.evaluation import cross_validate
-    from echolung.evaluation.summary import summarise
-    from echolung.report.run import Twin
 
     if arguments.get("as_is"):
         return []  # a head means nothing on other tokens than it was trained on
-    if (start := arguments.get("start")) is not None:
-        arguments = {**arguments, "start": None, "hyper": start.hyper(arguments.get("hyper", {}))}
-    twins = []
-    for other in options.find_twins(store):
-        found = cross_validate(other, **{**arguments, "diagnose": False})
-        twins.append(Twin(str(other.group.attrs.get("encoder")), other.path.name, found, summarise(found)))
-    return twins
+    arguments = {**_without_start(arguments), "diagnose": False}
+    return [_twin(other, cross_validate(other, **arguments)) for other in options.find_twins(store)]
+
+
+def _twins_of_both(store: "TokenStore", test: "TokenStore", arguments: dict[str, Any]) -> "list[Twin]":
+    """Return the same transfer between the random twins, of one seed, that lie beside both stores."""
+    from echolung.cache.key import key_digest
+    from echolung.evaluation.transfer import transfer
+
+    there = {key_digest(other.key["encoder"]): other for other in options.find_twins(test)}
+    pairs = [(other, there.get(key_digest(other.key["encoder"]))) for other in options.find_twins(store)]
+    return [_twin(a, transfer(a, b, **_without_start(arguments))) for a, b in pairs if b is not None]
+
+
+def _without_start(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments by which a head of the same shape is trained from nothing."""
+    if (start := arguments.get("start")) is None:
+        return arguments
+    return {**arguments, "start": None, "hyper": start.hyper(arguments.get("hyper", {}))}
+
+
+def _twin(store: "TokenStore", found: "Result") -> "Twin":
+    from echolung.evaluation.summary import summarise
+    from echolung.report.run import Twin
+
+    return Twin(str(store.group.attrs.get("encoder")), store.path.name, found, summarise(found))
 
 
 def _permute(store: "TokenStore", permutations: int, asked: dict[str, Any]) -> dict[str, Any]:
@@ -133,11 +152,13 @@ def run_transfer(
 
     began = time.perf_counter()
     arguments, of_labels = _resolved(store, to, mute, **arguments)
-    other = TokenStore.open(test)
+    other = TokenStore.open(find_store(test))
     classes = read_mapping(mapping) if mapping else None
-    result = transfer(store, other, classes=classes, test_task=test_task, **arguments)
+    arguments = {**arguments, "classes": classes, "test_task": test_task}
+    result = transfer(store, other, **arguments)
     result = replace(result, settings={**result.settings, **of_labels})
-    return conclude(result, other, began, to=to, as_json=as_json, mute=mute, report=report)
+    twins = _twins_of_both(store, other, arguments)
+    return conclude(result, other, began, to=to, as_json=as_json, twins=twins, mute=mute, report=report)
 
 
 def labelled(
