@@ -15,7 +15,7 @@ from echolung.cli.data.motion_mask import motion_mask
 from echolung.cli.data.pack import pack
 from echolung.cli.terminal.console import out, print_json, say, steps
 from echolung.errors import InputError
-from echolung.text import suggest
+from echolung.text import counted, suggest
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -147,7 +147,7 @@ def phantom(
     videos = videos or (lvad_layout.VIDEOS if layout == "lvad" else 24)
     with steps("phantoms", "videos", videos) as bar:
         writers[layout](folder, videos=videos, seed=seed, progress=bar.advance, **given)
-    say(f"Wrote {videos} videos to {folder}.")
+    say(f"Wrote {counted(videos, 'video')} to {folder}.")
     if as_json:
         print_json({"layout": layout, "folder": str(folder), "videos": videos, "seed": seed})
 

@@ -89,7 +89,7 @@ def _twins(store: "TokenStore", arguments: dict[str, Any]) -> "list[Twin]":
     if arguments.get("as_is"):
         return []  # a head means nothing on other tokens than it was trained on
     arguments = {**_without_start(arguments), "diagnose": False}
-    return [_twin(other, cross_validate(other, **arguments)) for other in options.find_twins(store)]
+    return [as_twin(other, cross_validate(other, **arguments)) for other in options.find_twins(store)]
 
 
 def _twins_of_both(store: "TokenStore", test: "TokenStore", arguments: dict[str, Any]) -> "list[Twin]":
@@ -99,7 +99,7 @@ def _twins_of_both(store: "TokenStore", test: "TokenStore", arguments: dict[str,
 
     there = {key_digest(other.key["encoder"]): other for other in options.find_twins(test)}
     pairs = [(other, there.get(key_digest(other.key["encoder"]))) for other in options.find_twins(store)]
-    return [_twin(a, transfer(a, b, **_without_start(arguments))) for a, b in pairs if b is not None]
+    return [as_twin(a, transfer(a, b, **_without_start(arguments))) for a, b in pairs if b is not None]
 
 
 def _without_start(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +109,8 @@ def _without_start(arguments: dict[str, Any]) -> dict[str, Any]:
     return {**arguments, "start": None, "hyper": start.hyper(arguments.get("hyper", {}))}
 
 
-def _twin(store: "TokenStore", found: "Result") -> "Twin":
+def as_twin(store: "TokenStore", found: "Result") -> "Twin":
+    """Return what came of the same question asked of a store by random weights."""
     from echolung.evaluation.summary import summarise
     from echolung.report.run import Twin
 

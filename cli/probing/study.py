@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +18,7 @@ from echolung.errors import InputError
 if TYPE_CHECKING:
     from echolung.cache import TokenStore
     from echolung.evaluation.studies import Progress, StudyResult
+    from echolung.report.run import Twin
 
 SEARCH = "The search"
 WORKERS = "Storage and workers"
@@ -61,6 +64,9 @@ def study(
     flat: Annotated[
         bool, typer.Option("--flat", help="One study for all: quick, optimistic.", rich_help_panel=SEARCH)
     ] = False,
+    twins: Annotated[
+        bool, typer.Option("--twins", help="Search as long for each random twin, too.", rich_help_panel=SEARCH)
+    ] = False,
     name: Annotated[str | None, typer.Option(help="Of the study.", rich_help_panel=WORKERS)] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with (or join) this name.", rich_help_panel=WORKERS)
@@ -77,7 +83,7 @@ def study(
 
     Started several times with the same --name and --resume, on one machine or many, workers share the trials.
     """
-    from echolung.cli.probing.runs import check_place, labelled
+    from echolung.cli.probing.runs import as_twin, check_place, labelled
     from echolung.evaluation.checks.codes import check_codes
 
     check_place(to)
@@ -91,10 +97,18 @@ def study(
         "precision": precision, "fusion": fusion, "hyper": options.read_hyper(hyper), "ranges": _ranges(search),
     }  # fmt: skip
     name = name or _name(opened, probe, resume)
+    there = options.find_twins(opened) if twins else []
+    if twins and not there:
+        raise InputError(
+            f"--twins: beside {opened.path.name} lies no finished store of the same clips by the same network with random "
+            "weights. Make one: the same echolung extract with --encoder random:ARCHITECTURE@0."
+        )
     began = time.perf_counter()
-    found = _run(opened, name, device, arguments)
-    found = replace(found, result=replace(found.result, settings={**found.result.settings, **of_labels}))
-    _show_and_save(found, opened, began, to, as_json, mute or [], report)
+    with _resumable(name, resume):
+        found = _run(opened, name, device, arguments)
+        found = replace(found, result=replace(found.result, settings={**found.result.settings, **of_labels}))
+        beside = [as_twin(other, _run(other, _twin_name(name, other), device, arguments).result) for other in there]
+    _show_and_save(found, opened, began, to, as_json, mute or [], report, beside)
 
 
 def _name(store: "TokenStore", probe: str, resume: bool) -> str:
@@ -107,27 +121,35 @@ def _name(store: "TokenStore", probe: str, resume: bool) -> str:
     return f"{store.snapshot.dataset}-{probe}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
+def _twin_name(name: str, twin: "TokenStore") -> str:
+    return f"{name}-twin-{twin.key['encoder'].get('seed', 0)}"
+
+
+@contextmanager
+def _resumable(name: str, resume: bool) -> Iterator[None]:
+    """Let an interrupt say how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say_how_to_go_on(*([] if "--name" in sys.argv else ["--name", name]), *([] if resume else ["--resume"]))
+        raise SystemExit(INTERRUPTED) from None  # says enough: the root command need not add to it
+
+
 def _run(store: "TokenStore", name: str, device: str, arguments: dict[str, Any]) -> "StudyResult":
-    """Run the study with a bar; an interrupt says how to go on."""
+    """Run the study with a bar."""
     from echolung.device import pick_device
     from echolung.evaluation.studies import run_study
 
     say(f"Study: {name}")
-    try:
-        with steps("Trials", "trials") as bar:
-            return run_study(
-                store,
-                **arguments,
-                name=name,
-                device=str(pick_device(device)),
-                tell=bar.log,
-                progress=lambda p: _advance(bar, p),
-            )
-    except KeyboardInterrupt:
-        say_how_to_go_on(
-            *([] if "--name" in sys.argv else ["--name", name]), *([] if arguments["resume"] else ["--resume"])
+    with steps("Trials", "trials") as bar:
+        return run_study(
+            store,
+            **arguments,
+            name=name,
+            device=str(pick_device(device)),
+            tell=bar.log,
+            progress=lambda p: _advance(bar, p),
         )
-        raise SystemExit(INTERRUPTED) from None  # says enough: the root command need not add to it
 
 
 def _advance(bar: Steps, progress: "Progress") -> None:
@@ -149,6 +171,7 @@ def _show_and_save(
     as_json: bool,
     mute: list[str],
     report: bool,
+    twins: "Sequence[Twin]",
 ) -> None:
     from rich.markup import escape
 
@@ -159,7 +182,7 @@ def _show_and_save(
     chosen = {part: {**choice.setting, "epoch": choice.epoch} for part, choice in found.choices.items()}
     extra = {"chosen": chosen} if as_json else None
     folder = conclude(
-        found.result, store, began, to=to, as_json=as_json, mute=mute, report=False, extra=extra
+        found.result, store, began, to=to, as_json=as_json, twins=twins, mute=mute, report=False, extra=extra
     )  # fmt: skip
     if not as_json:
         out().print(f"Study {escape(found.name)}: {told['complete']} trials finished, {told['pruned']} pruned")

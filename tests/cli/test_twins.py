@@ -68,3 +68,18 @@ def test_another_dataset_is_predicted_by_the_twins_too(typed: Typed, stores: dic
     )
     assert code == 0, err
     assert said(run.twins[0].result) == said(read_run(tmp_path / "own").result)
+
+
+def test_a_study_searches_for_them_where_asked(typed: Typed, stores: dict[str, Path], tmp_path: Path) -> None:
+    asked = ("--task", "pattern", "--cv", 3, "--epochs", 2, "--trials", 3, "--no-report")
+    code, out, err = typed(
+        "study", "--store", stores["here"], *asked, "--twins", "--name", "s", "--out", tmp_path / "run"
+    )
+    assert code == 0, err
+    assert out.count("random twin") == 2 and "Study: s-twin-1" in err
+    random = next(path for path in stores["here"].parent.glob("here*random-vit_tiny@1*.zarr"))
+    code, _, err = typed("study", "--store", random, *asked, "--name", "own", "--out", tmp_path / "own")
+    assert code == 0, err
+    assert said(read_run(tmp_path / "run").twins[1].result) == said(read_run(tmp_path / "own").result)
+    code, _, err = typed("study", "--store", random, *asked, "--twins")
+    assert code == 2 and "--encoder random:ARCHITECTURE@0" in " ".join(err.split())

@@ -26,6 +26,7 @@ from echolung.evaluation.studies.problem import Problem, pose
 from echolung.evaluation.studies.rounds import Entry, Round
 from echolung.evaluation.studies.search import describe, suggest_all
 from echolung.evaluation.studies.storage import LOST, Storage, open_storage, quiet
+from echolung.text import counted
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,8 @@ def _search(
                 this = Round(problem, storage, mine, entries)
                 if not worked:
                     rounds = _left(studies, trials) / len(entries)
-                    what = f"{len(this.jobs)} probes a round, {rounds:.0f} rounds (less with pruning or more workers)"
+                    probes, times = counted(len(this.jobs), "probe"), counted(max(1, round(rounds)), "round")
+                    what = f"{probes} a round, {times} (less with pruning or more workers)"
                     problem.setup.say_how_long([this.jobs], what, rounds)
                 _train(this)
             elif all(_finished(study) >= trials for study in studies.values()):
