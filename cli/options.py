@@ -153,8 +153,8 @@ def read_kinds(items: list[str]) -> dict[str, str]:
     return dict(item.split("=", 1) for item in items)
 
 
-def pick_store(path: "Place | str | None", dataset: str | None, encoder: str | None) -> "TokenStore":
-    """Return the store at a path or URL, or the only one that fits; says which it took.
+def pick_store(named: str | None, dataset: str | None, encoder: str | None) -> "TokenStore":
+    """Return the store of this path, URL or name, or the only one that fits; says which it took.
 
     Raises:
         InputError: none fits, several do, or its extraction was stopped half-way.
@@ -162,9 +162,9 @@ def pick_store(path: "Place | str | None", dataset: str | None, encoder: str | N
     from echolung.cache import TokenStore
     from echolung.settings import home
 
-    if path is not None:
-        return TokenStore.open(find_store(path))
-    named = dataset
+    if named is not None:
+        return TokenStore.open(find_store(named))
+    asked = dataset
     if dataset and dataset.lower().endswith(".csv"):
         dataset = Path(dataset).stem  # as extract, which takes the CSV itself, names its store
     folder = home() / "stores"
@@ -180,12 +180,12 @@ def pick_store(path: "Place | str | None", dataset: str | None, encoder: str | N
     wanted = " ".join(f"{k} {v}" for k, v in (("of dataset", dataset), ("by encoder", encoder)) if v)
     if not fitting:
         there = f"; there are: {', '.join(p.name for p in found)}" if found else ""
-        if named and named != dataset and not Path(named).expanduser().is_file():
-            near = suggest(Path(named).name, (path.name for path in Path(named).expanduser().parent.glob("*.csv")))
-            raise InputError(f"There is no file {named}, nor a token store {wanted} under {folder}{there}.{near}")
+        if asked and asked != dataset and not Path(asked).expanduser().is_file():
+            near = suggest(Path(asked).name, (path.name for path in Path(asked).expanduser().parent.glob("*.csv")))
+            raise InputError(f"There is no file {asked}, nor a token store {wanted} under {folder}{there}.{near}")
         raise InputError(
             f"There is no token store {wanted or 'yet'} under {folder}{there}. Make one: "
-            f"echolung extract --dataset {quoted(named) if named else 'NAME'} --encoder ENCODER."
+            f"echolung extract --dataset {quoted(asked) if asked else 'NAME'} --encoder ENCODER."
         )
     if len(fitting) > 1:
         apart = told_apart([found[p] for p in fitting])

@@ -21,7 +21,9 @@ def report(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(help="The store it was made from, a folder or URL; default the one under ECHOLUNG_HOME/stores."),
+        typer.Option(
+            help="The store it was made from: name, folder or URL; default the one under ECHOLUNG_HOME/stores."
+        ),
     ] = None,
     to: Annotated[Path | None, typer.Option("--out", help="The file; default report.html in the run's folder.")] = None,
     as_json: options.Json = False,

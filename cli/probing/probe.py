@@ -21,7 +21,7 @@ def probe(
     dataset: Annotated[str | None, typer.Option(help="Take the store of this dataset.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Take the store of this encoder.")] = None,
     store: Annotated[
-        str | None, typer.Option(help="The store, a folder or URL; default the only one that fits.")
+        str | None, typer.Option(help="The store: its name, folder or URL; default the only one that fits.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="What to ask; default the dataset's first task.")] = None,
     probe: Annotated[

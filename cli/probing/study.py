@@ -27,7 +27,7 @@ WORKERS = "Storage and workers"
 def study(
     dataset: Annotated[str | None, typer.Option(help="Take the store of this dataset.")] = None,
     encoder: Annotated[str | None, typer.Option(help="Take the store of this encoder.")] = None,
-    store: Annotated[str | None, typer.Option(help="The store, a folder or URL; default the only one.")] = None,
+    store: Annotated[str | None, typer.Option(help="The store: its name, folder or URL; default the only one.")] = None,
     task: Annotated[str | None, typer.Option(help="Default the dataset's first task.")] = None,
     probe: Annotated[str, typer.Option(help="Any probe of echolung probe.")] = "linear",
     cv: Annotated[int, typer.Option(help="Number of outer folds.")] = 5,
