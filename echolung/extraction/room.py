@@ -5,6 +5,7 @@ import numpy as np
 from echolung.cache import TokenStore
 from echolung.cache.layout import PREVIEW_SHAPE, check_room
 from echolung.encoders import EncoderIdentity
+from echolung.encoders.headers import numbers_in
 from echolung.encoders.identity import weight_files
 from echolung.encoders.make import make
 from echolung.encoders.sizes import VITS
@@ -29,10 +30,13 @@ def check_memory(identity: EncoderIdentity) -> None:
 
 
 def _weight_bytes(identity: EncoderIdentity) -> int:
-    """Return the memory that an encoder's weights take; 0 where that is not known beforehand (.pt files are read in parts)."""
+    """Return the memory that an encoder's weights take as float32, whatever the file holds them as.
+
+    0 where that is not known beforehand (.pt files are read in parts).
+    """
     if identity.path is not None and identity.kind != "python":
         files = weight_files(identity.path) if identity.path.is_dir() else [identity.path]
-        return sum(file.stat().st_size for file in files if file.suffix == ".safetensors")
+        return sum(4 * numbers_in(file) for file in files if file.suffix == ".safetensors")
     if (architecture := identity.config.get("architecture")) in VITS:
         return sum(4 * parameter.numel() for parameter in make(VITS[architecture], None).parameters())
     return 0
