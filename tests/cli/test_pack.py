@@ -86,7 +86,7 @@ def test_pack(data, tmp_path, capsys):
     out = tmp_path / "new" / "pack.h5"
     pack(out, "phantom-lung", data / "phantom-lung", size=32, workers=1)
     said = capsys.readouterr()
-    assert "Packed 4 videos, 24 frames" in said.out and "videos/s" in said.out and "MB" in said.out
+    assert "Packed 4 videos, 24 frames" in said.out and "videos/s" in said.out and " kB," in said.out
     assert Pack.open(out).videos["height"].tolist() == [32] * 4
     pack(tmp_path / "cut.h5", "phantom-lung", data / "phantom-lung", crop="0,4,20,16", workers=1)
     assert Pack.open(tmp_path / "cut.h5").videos["width"].tolist() == [20] * 4

@@ -1,40 +1,50 @@
 """Random twins: stores of the same clips by the same network with random weights are asked the same question, unasked."""
 
-import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from echolung.datasets import phantom_lung
-from echolung.encoders import load_model, save_encoder
+from echolung.clips import ClipPlan
+from echolung.datasets import load_manifest, phantom_lung
+from echolung.encoders import identify, load_model, save_encoder
 from echolung.evaluation import Result
+from echolung.extraction import make_plan
+from echolung.extraction.run import extract
 from echolung.report.run import read_run
 
 Typed = Callable[..., tuple[int, str, str]]
 
-CLIPS = ("--frames", 4, "--size", 32, "--segments", 1, "--workers", 1, "--device", "cpu", "--precision", "float32")
+CLIPS = ClipPlan(segments=1, frames=4, stride=1, size=32)
 ASKED = ("--task", "pattern", "--cv", 3, "--epochs", 2, "--no-report")
 
 
-@pytest.fixture
-def stores(typed: Typed, echolung_home: Path, tmp_path: Path) -> dict[str, Path]:
-    """Two datasets by a checkpoint, each with random twins of seed 0 and 1; a third draw is of other clips."""
-    checkpoint = tmp_path / "trained.safetensors"
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Path]]:
+    """A home with two datasets by a checkpoint, each with random twins of seed 0 and 1; a third draw is of other clips."""
+    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("data")
+    checkpoint = folder / "trained.safetensors"
     save_encoder(checkpoint, load_model("random:vit_tiny@9")[0])
     found = {}
-    for seed, name in enumerate(("here", "there")):
-        folder = tmp_path / name
-        phantom_lung.write(folder, videos=18, frames=8, size=48, seed=seed)
-        table = folder / f"{name}.csv"
-        (folder / "phantoms.csv").rename(table)
-        for encoder in (checkpoint, "random:vit_tiny@0", "random:vit_tiny@1"):
-            code, out, err = typed("extract", "--dataset", table, "--encoder", encoder, *CLIPS, "--json")
-            assert code == 0, err
-            found.setdefault(name, Path(json.loads(out)["store"]))
-    code, _, err = typed("extract", "--dataset", table, "--encoder", "random:vit_tiny@2", *CLIPS, "--stride", 2)
-    assert code == 0, err
-    return found
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ECHOLUNG_HOME", str(home))
+        for seed, name in enumerate(("here", "there")):
+            phantom_lung.write(folder / name, videos=18, frames=8, size=48, seed=seed)
+            table = (folder / name / "phantoms.csv").rename(folder / name / f"{name}.csv")
+            manifest = load_manifest("table", table, kinds={"pattern": "classification"})
+            for encoder in (str(checkpoint), "random:vit_tiny@0", "random:vit_tiny@1"):
+                plan = make_plan(manifest, identify(encoder), CLIPS, precision="float32")
+                found.setdefault(name, extract(plan, device="cpu", workers=1).path)
+        others = make_plan(manifest, identify("random:vit_tiny@2"), replace(CLIPS, stride=2), precision="float32")
+        extract(others, device="cpu", workers=1)
+    return home, found
+
+
+@pytest.fixture
+def stores(made: tuple[Path, dict[str, Path]], monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    monkeypatch.setenv("ECHOLUNG_HOME", str(made[0]))
+    return made[1]
 
 
 def said(result: Result) -> dict[str, float]:

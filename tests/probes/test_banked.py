@@ -166,7 +166,7 @@ def test_watching_a_few_shows_the_same_of_them(name: str):
 @every_kind
 def test_too_little_memory_is_said_with_what_is_needed(name: str):
     job = Job(PROBES[name].settings[0], members()[0])
-    with pytest.raises(InputError, match=r"--memory leaves 1e-06 MB .* a batch of 4 takes [\d.]+ MB\. Allow more"):
+    with pytest.raises(InputError, match=r"--memory leaves 0.001 kB .* a batch of 4 takes [\d.]+ kB\. Allow more"):
         fit(name, [job], Training(1, 4, memory=1.0))
 
 

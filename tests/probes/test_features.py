@@ -245,7 +245,7 @@ def test_damage_found_while_reading_ahead_reaches_the_caller(breakable, harm):
 
 
 def test_too_little_memory_says_how_much_is_needed(wide):
-    with pytest.raises(InputError, match=r"leaves [\d.e-]+ MB .* too little: one .* must fit, [\d.e-]+ MB"):
+    with pytest.raises(InputError, match=r"leaves [\d.]+ kB .* too little: one .* must fit, [\d.]+ kB"):
         load_features(wide, pooled=False, memory=float(ROOM - 1), batch=BATCH)
     assert len(load_features(wide, pooled=False, memory=float(ROOM), batch=BATCH).held) == 0
 
