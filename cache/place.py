@@ -205,14 +205,23 @@ def no_store(place: Place) -> str:
     return f"There is no token store at {place} (no Zarr group found). `echolung cache list` names those there are."
 
 
+def check_there(place: RemotePath) -> None:
+    """Raise InputError where there is nothing at a URL; it says whether the bucket is there."""
+    if place.exists():
+        return
+    if (root := _root(place)).exists():
+        raise InputError(no_store(place))
+    raise InputError(f"There is no token store at {place}, nor is there anything at {root}.")
+
+
 def open_group(place: Place, mode: Literal["r", "r+"] = "r") -> zarr.Group:
     """Return the group at a place.
 
     Raises:
         InputError: there is none.
     """
-    if isinstance(place, RemotePath) and not place.exists() and not (root := _root(place)).exists():
-        raise InputError(f"There is no token store at {place}, nor is there anything at {root}.")
+    if isinstance(place, RemotePath):
+        check_there(place)
     try:
         return zarr.open_group(zarr_store(place, writing=mode == "r+"), mode=mode)
     except (FileNotFoundError, FileExistsError, NotADirectoryError, ValueError, KeyError) as error:

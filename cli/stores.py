@@ -22,7 +22,7 @@ def stores_folder() -> Path:
 
 def find_store(name: str | None) -> "Place":
     """Return the place of the store of this path, URL or name (`.zarr` may be left out), or of the only one, damaged or not."""
-    from echolung.cache.place import as_place
+    from echolung.cache.place import RemotePath, as_place, check_there, no_store
 
     if name is None:
         there = sorted(stores_folder().glob("*.zarr"))
@@ -35,8 +35,10 @@ def find_store(name: str | None) -> "Place":
         return there[0]
     if "://" in name:
         place = as_place(name)
-        if not place.is_dir():
-            raise InputError(f"There is no token store at {place}.")
+        if isinstance(place, RemotePath):
+            check_there(place)
+        elif not place.is_dir():
+            raise InputError(no_store(place))
         return place
     for path in (Path(name).expanduser(), stores_folder() / name, stores_folder() / f"{name}.zarr"):
         if path.is_dir():
